@@ -1,0 +1,324 @@
+"""The state of a pool: what the log says so far. Rule: only `evolve` changes it, and it can be rebuilt from the log.
+
+Compact on purpose: a task that was never assigned is one byte of its group; a `Task` lives from its first
+assignment to its settlement. Everything here is integers, strings and containers of them, so a canonical
+encoding (`digest`) is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from .events import RunSealed, RunSubmitted, TasksSubmitted, WorkerJoined
+from .ids import split_task_id
+from .model import Cause, TaskSpec, Verdict, array_length
+
+VERDICTS = tuple(Verdict)
+VERDICT_CODE = {verdict: code for code, verdict in enumerate(VERDICTS, start=1)}
+"""Codes in `Group.verdicts`; 0 is unsettled. The order of `Verdict` is part of the fold: append only."""
+
+
+class Finish(msgspec.Struct, gc=False):
+    """A valid end of an attempt, waiting for the leader's ruling."""
+
+    token: str
+    sequence: int
+    index: int
+    verdict: Verdict
+    cause: Cause
+
+
+class Group:
+    """A submitted group of tasks."""
+
+    __slots__ = ("finishes", "mean_us", "settled", "size", "submitted", "verdicts")
+
+    def __init__(self, submitted: TasksSubmitted) -> None:
+        self.submitted = submitted
+        self.size = array_length(submitted.items, submitted.axes, submitted.count)
+        self.verdicts = bytearray(self.size)
+        self.settled = 0
+        self.finishes = 0
+        self.mean_us = 0
+        """Running mean of attempt durations, weight 1/8: how small these tasks are."""
+
+    @property
+    def name(self) -> str:
+        return self.submitted.group
+
+    @property
+    def spec(self) -> TaskSpec:
+        return self.submitted.spec
+
+
+class Task:
+    """A task from its first assignment until it is settled and its last attempt has ended."""
+
+    __slots__ = (
+        "delay_ms",
+        "failures",
+        "finish",
+        "group",
+        "id",
+        "index",
+        "losses",
+        "open",
+        "run",
+        "settled",
+        "tries",
+    )
+
+    def __init__(self, run: Run, group: Group, index: int, task: str) -> None:
+        self.run = run
+        self.group = group
+        self.index = index
+        self.id = task
+        self.tries = 0
+        """Number of the last attempt."""
+        self.failures = 0
+        """Requeues that counted against `retries`."""
+        self.losses = 0
+        """Requeues that counted against `infra_retries`."""
+        self.delay_ms = 0
+        """Least wait before the next assignment, from the ruling that requeued it."""
+        self.open: list[Attempt] = []
+        self.finish: Finish | None = None
+        self.settled = False
+
+    @property
+    def waiting(self) -> bool:
+        """It waits for an assignment."""
+        return not self.settled and self.finish is None and not any(not a.kept for a in self.open)
+
+
+class Attempt:
+    """An open attempt: assigned, and neither finished, returned nor closed by a ruling."""
+
+    __slots__ = (
+        "assigned_at",
+        "devices",
+        "incarnation",
+        "kept",
+        "next_n",
+        "number",
+        "orphaned",
+        "revoked",
+        "started",
+        "task",
+        "token",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        token: str,
+        number: int,
+        worker: str,
+        incarnation: str,
+        devices: list[str],
+        at: int,
+    ) -> None:
+        self.task = task
+        self.token = token
+        self.number = number
+        self.worker = worker
+        self.incarnation = incarnation
+        self.devices = devices
+        self.assigned_at = at
+        """Log sequence of the assignment."""
+        self.next_n = 0
+        self.started = False
+        self.revoked = ""
+        """"", "steal" or "cancel"."""
+        self.orphaned = ""
+        """Why its incarnation is over: it reserves nothing and awaits a ruling."""
+        self.kept = False
+        """A requeue left it open: the first finish counts."""
+
+
+class Run:
+    """A run from its first event until it is forgotten. Settled runs keep identity, verdict and counts only."""
+
+    __slots__ = (
+        "cancel", "cancel_tasks", "closed", "closed_at", "counts", "digest", "groups", "id", "invalid", "opened_at",
+        "parts", "publisher", "sealed", "settled", "settled_tasks", "size", "submitted", "tasks",
+    )  # fmt: skip
+
+    def __init__(self, run: str, publisher: str, at: int) -> None:
+        self.id = run
+        self.publisher = publisher
+        self.opened_at = at
+        """Log sequence of its first event."""
+        self.submitted: RunSubmitted | None = None
+        self.digest = ""
+        self.parts: dict[int, str] = {}
+        self.sealed: RunSealed | None = None
+        self.groups: dict[str, Group] = {}
+        self.size = 0
+        """Tasks submitted so far."""
+        self.invalid = ""
+        """Why the leader must reject it."""
+        self.closed = False
+        """All parts are in; its tasks may be scheduled."""
+        self.closed_at = 0
+        self.cancel = False
+        self.cancel_tasks: set[str] = set()
+        self.tasks: dict[str, Task] = {}
+        self.counts: dict[str, int] = {}
+        self.settled_tasks = 0
+        self.settled = ""
+        """"", or the run's verdict; "rejected" when its submission was refused."""
+
+    @property
+    def priority(self) -> int:
+        return self.submitted.priority if self.submitted else 0
+
+    def find(self, task: str) -> tuple[Group, int] | None:
+        """(group, index) of a task id of this run, or None."""
+        parts = split_task_id(task)
+        if parts is None:
+            return None
+        group = self.groups.get(parts[0])
+        if group is None or parts[1] >= group.size:
+            return None
+        return group, parts[1]
+
+    def drop_content(self) -> None:
+        """Forget what a settled run no longer needs. Its open attempts live on in `Pool.open`."""
+        self.parts, self.groups, self.tasks, self.cancel_tasks = {}, {}, {}, set()
+        self.sealed = None
+
+
+class Worker:
+    """The current incarnation of a worker."""
+
+    __slots__ = ("drained", "draining", "ended", "incarnation", "join", "joined_at", "name")
+
+    def __init__(self, name: str, join: WorkerJoined, at: int) -> None:
+        self.name = name
+        self.join = join
+        self.incarnation = join.incarnation
+        self.joined_at = at
+        self.draining = False
+        """The agent said it takes no more."""
+        self.drained = ""
+        """An operator's reason, while it is out of rotation; survives a new incarnation."""
+        self.ended = ""
+        """"", "left" or "lost"."""
+
+    @property
+    def assignable(self) -> bool:
+        return not (self.ended or self.draining or self.drained)
+
+
+class Pool:
+    """The whole state: a pure function of the log up to `sequence`."""
+
+    __slots__ = (
+        "admins",
+        "coordinator",
+        "elected_at",
+        "fold_version",
+        "incomplete_ms",
+        "name",
+        "nonce",
+        "open",
+        "remember_ms",
+        "runs",
+        "sequence",
+        "term",
+        "uuid",
+        "voids",
+        "workers",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.uuid = ""
+        self.sequence = 0
+        """Log sequence of the last message folded."""
+        self.term = 0
+        self.coordinator = ""
+        self.nonce = ""
+        self.elected_at = 0
+        self.fold_version = 0
+        self.admins: list[str] = ["admin"]
+        self.remember_ms = 7 * 24 * 3600 * 1000
+        self.incomplete_ms = 3600 * 1000
+        self.runs: dict[str, Run] = {}
+        self.workers: dict[str, Worker] = {}
+        self.open: dict[str, Attempt] = {}
+        """Open attempts by token."""
+        self.voids: dict[str, int] = {}
+        """Void events by reason: all that hostile input can change."""
+
+
+def _canonical_run(run: Run) -> dict[str, Any]:
+    return {
+        "publisher": run.publisher,
+        "opened": run.opened_at,
+        "digest": run.digest,
+        "parts": {str(part): digest for part, digest in run.parts.items()},
+        "sealed": [run.sealed.parts, run.sealed.tasks] if run.sealed else None,
+        "groups": {
+            name: [group.size, group.verdicts.hex(), group.settled, group.finishes, group.mean_us]
+            for name, group in run.groups.items()
+        },
+        "invalid": run.invalid,
+        "closed": run.closed_at if run.closed else None,
+        "cancel": [run.cancel, sorted(run.cancel_tasks)],
+        "tasks": {name: _canonical_task(task) for name, task in run.tasks.items()},
+        "counts": run.counts,
+        "settled": run.settled,
+    }
+
+
+def _canonical_task(task: Task) -> list[Any]:
+    finish = task.finish
+    return [
+        task.tries, task.failures, task.losses, task.delay_ms, task.settled,
+        [attempt.token for attempt in task.open],
+        [finish.token, finish.sequence, finish.index, finish.verdict, finish.cause] if finish else None,
+    ]  # fmt: skip
+
+
+def canonical(pool: Pool) -> dict[str, Any]:
+    """The state as plain values without floats; equal states give equal encodings (protocol F9)."""
+    return {
+        "name": pool.name,
+        "uuid": pool.uuid,
+        "sequence": pool.sequence,
+        "leader": [pool.term, pool.coordinator, pool.nonce, pool.elected_at, pool.fold_version],
+        "settings": [pool.admins, pool.remember_ms, pool.incomplete_ms],
+        "runs": {name: _canonical_run(run) for name, run in pool.runs.items()},
+        "workers": {
+            name: [w.incarnation, w.joined_at, w.draining, w.drained, w.ended]
+            for name, w in pool.workers.items()
+        },
+        "open": {
+            token: [
+                a.task.run.id,
+                a.task.id,
+                a.worker,
+                a.incarnation,
+                a.devices,
+                a.next_n,
+                a.started,
+                a.revoked,
+                a.orphaned,
+                a.kept,
+            ]
+            for token, a in pool.open.items()
+        },
+        "voids": pool.voids,
+    }
+
+
+def digest(pool: Pool) -> str:
+    """SHA-256 of the canonical encoding, hex. Cost: proportional to the state; not for the hot path."""
+    encoded = msgspec.json.encode(canonical(pool), order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()
