@@ -1,6 +1,9 @@
-"""Bytes and events. Rule: a message is a JSON array of one writer's events; one bad element never voids its neighbour.
+"""Bytes and events.
 
-JSON, not msgpack: any language and `nats sub` can read and write it. Rules F2 and F14 of the protocol.
+Rule: a message is a JSON array of one writer's events; one bad element never voids its neighbour.
+
+JSON, not msgpack: any language and `nats sub` can read and write it. Rules F2 and F14 of the
+protocol.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from msgspec import Raw
 from .events import AnyEvent, Event, LogEvent, TelemetryEvent
 
 MESSAGE_BYTES_MAX = 256 * 1024
-"""Most bytes of one message a writer of ours makes; also the bound for leader messages (protocol L6)."""
+"""Most bytes of one message a writer of ours makes, and the bound for the leader (protocol L6)."""
 BATCH_EVENTS_MAX = 500
 
 _encoder = msgspec.json.Encoder()
@@ -24,7 +27,10 @@ _raws = msgspec.json.Decoder(list[Raw])
 
 
 class Undecodable(msgspec.Struct, frozen=True):
-    """An element that is no event: void. `reason` is `not_json` or `malformed`; `detail` says where (at most 256)."""
+    """An element that is no event: void.
+
+    `reason` is `not_json` or `malformed`; `detail` says where (at most 256).
+    """
 
     reason: str
     detail: str
@@ -54,9 +60,10 @@ def _decode_one(raw: bytes | Raw) -> LogEvent | Undecodable:
 
 
 def decode_batch(data: bytes) -> Sequence[LogEvent | Undecodable]:
-    """The events of a log message, each judged alone at its index. Never raises: what is not JSON is one Undecodable.
+    """The events of a log message, each judged alone at its index.
 
-    A top-level object is a batch of one. Duplicate keys: the last wins, as in every JSON parser we met.
+    Never raises: what is not JSON is one Undecodable. A top-level object is a batch of one.
+    Duplicate keys: the last wins, as in every JSON parser we met.
     """
     try:
         return _log.decode(data)
@@ -74,7 +81,7 @@ def decode_batch(data: bytes) -> Sequence[LogEvent | Undecodable]:
 
 
 def decode_telemetry(data: bytes) -> Sequence[TelemetryEvent]:
-    """Heartbeats or output chunks of one message; garbage gives none (telemetry decides nothing)."""
+    """Heartbeats or output chunks of one message; garbage gives none: telemetry decides nothing."""
     try:
         return _telemetry.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,7 @@
-"""Errors. Rule: an operating error carries its values and ends with the remedy; a broken invariant is never caught.
+"""Errors.
+
+Rule: an operating error carries its values and ends with the remedy; a broken invariant is never
+caught.
 
 DtfError                      anything dtf raises on purpose
 |- UserError                  the caller can mend it; exit code 2
@@ -25,7 +28,10 @@ from __future__ import annotations
 
 
 class DtfError(Exception):
-    """Anything dtf raises on purpose. `str()` is one or two sentences for a person; `remedy` says what to do next."""
+    """Anything dtf raises on purpose.
+
+    `str()` is one or two sentences for a person; `remedy` says what to do next.
+    """
 
     remedy: str = ""
 
@@ -78,7 +84,10 @@ class ServerUnavailable(Unavailable):
 
 
 class LogUnavailable(Unavailable):
-    """An append got no answer in time. It may be stored or not: publish again under the same id (never a no)."""
+    """An append got no answer in time.
+
+    It may be stored or not: publish again under the same id (never a no).
+    """
 
 
 class NoLeader(Unavailable):
@@ -86,11 +95,17 @@ class NoLeader(Unavailable):
 
 
 class AppendRefused(DtfError):
-    """The log refused for good: message too large, no permission, no such stream. Never retried (protocol L6)."""
+    """The log refused for good: message too large, no permission, no such stream.
+
+    Never retried (protocol L6).
+    """
 
 
 class LogGap(DtfError):
-    """The log does not continue where the reader stood: purged, restored or another pool (protocol F7)."""
+    """The log does not continue where the reader stood (protocol F7).
+
+    It was purged or restored, or it is another pool's.
+    """
 
 
 class FoldVersionError(DtfError):

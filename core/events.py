@@ -1,7 +1,10 @@
-"""The event catalogue. Rule: past tense, immutable, add-only; a field gets a default, a tag is never used again.
+"""The event catalogue.
 
-Identity comes from the subject: the pool, the publisher, the run or the worker of an event are the tokens of the
-subject its message was stored under, and are not repeated in the payload. `WRITERS` says which type belongs where.
+Rule: past tense, immutable, add-only; a field gets a default, a tag is never used again.
+
+Identity comes from the subject: the pool, the publisher, the run or the worker of an event are the
+tokens of the subject its message was stored under, and are not repeated in the payload. `WRITERS`
+says which type belongs where.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     """One immutable fact. Encoded as a JSON object whose `type` is the class name."""
 
 
-# -- admin, on dtf.P.pool ---------------------------------------------------------------------------------------------
+# -- admin, on dtf.P.pool --------------------------------------------------------------------------
 class PoolCreated(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="PoolCreated"
 ):
@@ -64,14 +67,17 @@ class PoolConfigured(
 class DrainRequested(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="DrainRequested"
 ):
-    """An operator takes a worker out of rotation (or back in): running attempts end, nothing new is assigned."""
+    """An operator takes a worker out of rotation, or back in.
+
+    While it is out, running attempts end and nothing new is assigned.
+    """
 
     worker: Name
     drain: bool = True
     reason: Text = ""
 
 
-# -- publishers, on dtf.P.run.<publisher>.<run> -----------------------------------------------------------------------
+# -- publishers, on dtf.P.run.<publisher>.<run> ----------------------------------------------------
 class RunSubmitted(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="RunSubmitted"
 ):
@@ -83,7 +89,7 @@ class RunSubmitted(
     """Higher runs first."""
     labels: dict[str, str] = {}
     wait_for_capacity: bool = False
-    """Keep tasks no living worker could ever run queued, instead of settling them as no_capacity."""
+    """Keep tasks no living worker could ever run queued, not settled as no_capacity."""
     retry_of: Name | None = None
     """The run whose failures this one repeats."""
 
@@ -91,8 +97,9 @@ class RunSubmitted(
 class TasksSubmitted(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="TasksSubmitted"
 ):
-    """A group of tasks with one specification: one task, an array of `count`, a list of parameters, or a matrix.
+    """A group of tasks with one specification.
 
+    One task, an array of `count`, a list of parameters (`items`) or a matrix (`axes`).
     Set semantics: the same part twice is a duplicate, in any order. Task ids are "<group>-<index>".
     """
 
@@ -123,7 +130,7 @@ class CancelRequested(
     reason: Text = ""
 
 
-# -- workers, on dtf.P.worker.<worker> --------------------------------------------------------------------------------
+# -- workers, on dtf.P.worker.<worker> -------------------------------------------------------------
 class WorkerJoined(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="WorkerJoined"
 ):
@@ -163,7 +170,7 @@ class WorkerLeft(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False,
     reason: Text = ""
 
 
-# -- workers, on dtf.P.attempt.<worker>.<run> -------------------------------------------------------------------------
+# -- workers, on dtf.P.attempt.<worker>.<run> ------------------------------------------------------
 class AttemptStarted(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="AttemptStarted"
 ):
@@ -176,7 +183,10 @@ class AttemptStarted(
 class CasesReported(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="CasesReported"
 ):
-    """Cases and measurements of an attempt, as they come; provisional until the task is settled by it."""
+    """Cases and measurements of an attempt, as they come.
+
+    Provisional until the task is settled by this attempt.
+    """
 
     token: Token
     n: Count
@@ -224,13 +234,14 @@ class AttemptFinished(
     """Negative: the signal that ended it."""
     message: Annotated[str, Meta(max_length=4096)] = ""
     value: Raw = ABSENT
-    """What a Python callable returned, as JSON; `ABSENT` when none. At most 64 KiB, else left out and said in `message`."""
+    """What a Python callable returned, as JSON; `ABSENT` when none. At most 64 KiB, else left out
+    and said in `message`."""
     usage: Usage | None = None
     placement: Placement | None = None
     output: Output | None = None
 
 
-# -- the leader -------------------------------------------------------------------------------------------------------
+# -- the leader ------------------------------------------------------------------------------------
 class LeaderElected(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="LeaderElected"
 ):
@@ -259,7 +270,10 @@ class SubmissionRejected(
 class TaskAssigned(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="TaskAssigned"
 ):
-    """On dtf.P.assign.<hardware>.<worker>. The worker may start the attempt; its devices are reserved from here."""
+    """On dtf.P.assign.<hardware>.<worker>.
+
+    The worker may start the attempt; its devices are reserved from here.
+    """
 
     term: Count
     run: Text
@@ -267,7 +281,8 @@ class TaskAssigned(
     incarnation: Text
     devices: list[str] = []
     spec: TaskSpec | None = None
-    """Sent with the first assignment of a group to an incarnation; the agent keeps it by (run, group)."""
+    """Sent with the first assignment of a group to an incarnation; the agent keeps it by (run,
+    group)."""
     params: Raw = ABSENT
     """Parameters of the task, a JSON object; `ABSENT` when it has none."""
 
@@ -275,7 +290,10 @@ class TaskAssigned(
 class AttemptRevoked(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="AttemptRevoked"
 ):
-    """On dtf.P.assign._.<worker>. A request to give an attempt back (steal, before its start only) or to kill it."""
+    """On dtf.P.assign._.<worker>.
+
+    A request to give an attempt back (steal, before its start only) or to kill it.
+    """
 
     term: Count
     run: Text
@@ -284,7 +302,10 @@ class AttemptRevoked(
 
 
 class WorkerLost(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="WorkerLost"):
-    """On dtf.P.assign._.<worker>. The incarnation is over; each of its attempts gets a ruling of its own."""
+    """On dtf.P.assign._.<worker>.
+
+    The incarnation is over; each of its attempts gets a ruling of its own.
+    """
 
     term: Count
     incarnation: Text
@@ -306,7 +327,10 @@ class TaskRequeued(
 class TaskSettled(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="TaskSettled"
 ):
-    """On dtf.P.ruling.<run>. The task is over: by the accepted finish (token and position), or by a cause."""
+    """On dtf.P.ruling.<run>.
+
+    The task is over: by the accepted finish (token and position), or by a cause.
+    """
 
     term: Count
     task: Annotated[str, Meta(max_length=128)]
@@ -320,7 +344,10 @@ class TaskSettled(
 class RangeSettled(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="RangeSettled"
 ):
-    """On dtf.P.ruling.<run>. Every unsettled task of the group in [start, stop) is over by `cause`: arrays stay compact."""
+    """On dtf.P.ruling.<run>.
+
+    Every unsettled task of the group in [start, stop) is over by `cause`: arrays stay compact.
+    """
 
     term: Count
     group: Name
@@ -347,9 +374,12 @@ class RunForgotten(
     term: Count
 
 
-# -- telemetry (DTF_P_TELEMETRY, outside the fold) --------------------------------------------------------------------
+# -- telemetry (DTF_P_TELEMETRY, outside the fold) -------------------------------------------------
 class Heartbeat(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="Heartbeat"):
-    """On dtf.P.beat.<worker>, every second. Also the leader's own beat, on dtf.P.health.<coordinator>."""
+    """On dtf.P.beat.<worker>, every second.
+
+    Also the leader's own beat, on dtf.P.health.<coordinator>.
+    """
 
     incarnation: Name
     sequence: Count = 0

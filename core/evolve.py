@@ -1,7 +1,9 @@
-"""The fold's one step: `evolve(pool, subject, event, sequence, index)` returns "" or why the event is void.
+"""The fold's one step: `evolve(pool, subject, event, sequence, index)` folds one event.
 
-Rule: total and deterministic. No clock, randomness or configuration; everything is checked before anything is
-changed; a void event changes nothing. Each rule of the protocol is named where it is kept.
+It returns "" when the event counts, else why it is void. Rule: total and deterministic. No clock,
+randomness or configuration; everything is checked before anything is changed; a void event changes
+nothing. Each rule of the protocol is named where it is kept. All steps have one signature, so one
+table holds them; each takes what it needs.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def _digest(event: e.Event) -> str:
     return hashlib.blake2b(encode_event(event), digest_size=12).hexdigest()
 
 
-# -- pool and leader --------------------------------------------------------------------------------------------------
+# -- pool and leader -------------------------------------------------------------------------------
 def _pool_created(
     pool: Pool, subject: Subject, event: e.PoolCreated, sequence: int, index: int
 ) -> str:
@@ -58,7 +60,8 @@ def _leader_elected(
         return "fold_version"
     if event.fold_version > e.FOLD_VERSION:  # F4
         raise FoldVersionError(
-            f"the leader of pool {pool.name!r} folds with version {event.fold_version}, this program with {e.FOLD_VERSION}",
+            f"the leader of pool {pool.name!r} folds with version {event.fold_version}, "
+            f"this program with {e.FOLD_VERSION}",
             remedy="Upgrade dtf on this machine.",
         )
     pool.term = event.term
@@ -69,9 +72,12 @@ def _leader_elected(
     return VALID
 
 
-# -- submissions ------------------------------------------------------------------------------------------------------
+# -- submissions -----------------------------------------------------------------------------------
 def _open_run(pool: Pool, subject: Subject, sequence: int) -> Run | str:
-    """The run a publisher's event is for, opened by its first event, or why it may not touch it (S1, S2)."""
+    """The run a publisher's event is for, or why it may not touch it (S1, S2).
+
+    The first event opens the run.
+    """
     run = pool.runs.get(subject.run)
     if run is None:
         run = pool.runs[subject.run] = Run(subject.run, subject.owner, sequence)
@@ -87,7 +93,10 @@ def _close_if_complete(run: Run, sequence: int) -> None:
     if run.submitted is None or sealed is None or len(run.parts) < sealed.parts or run.invalid:
         return
     if len(run.parts) > sealed.parts or run.size != sealed.tasks:
-        run.invalid = f"sealed with {sealed.parts} parts and {sealed.tasks} tasks, got {len(run.parts)} and {run.size}"
+        run.invalid = (
+            f"sealed with {sealed.parts} parts and {sealed.tasks} tasks, "
+            f"got {len(run.parts)} and {run.size}"
+        )
         return
     run.closed = True
     run.closed_at = sequence
@@ -103,7 +112,8 @@ def _run_submitted(
     if run is not None and run.submitted is not None:
         return "duplicate" if run.digest == digest else "conflict"
     if run is None or run.publisher != subject.owner:
-        # Only the publisher whose key derives this id can submit it: what a stranger put here first is dropped.
+        # Only the publisher whose key derives this id can submit it: what a stranger put here
+        # first is dropped.
         run = pool.runs[subject.run] = Run(subject.run, subject.owner, sequence)
     elif run.settled:
         return "run_settled"
@@ -178,7 +188,7 @@ def _cancel_requested(
     return VALID
 
 
-# -- workers ----------------------------------------------------------------------------------------------------------
+# -- workers ---------------------------------------------------------------------------------------
 def _orphan(pool: Pool, worker: str, incarnation: str, reason: str) -> None:
     """Open attempts of an ended incarnation reserve nothing more and await a ruling each (W3)."""
     for attempt in pool.open.values():
@@ -258,7 +268,7 @@ def _drain_requested(
     return VALID
 
 
-# -- attempts, as the worker tells them -------------------------------------------------------------------------------
+# -- attempts, as the worker tells them ------------------------------------------------------------
 def _numbered(pool: Pool, subject: Subject, token: str, n: int) -> Attempt | str:
     """The open attempt an event belongs to, or why it does not count (A1, A2, A3)."""
     attempt = pool.open.get(token)
@@ -343,7 +353,7 @@ def _attempt_finished(
     return VALID
 
 
-# -- rulings of the leader --------------------------------------------------------------------------------------------
+# -- rulings of the leader -------------------------------------------------------------------------
 def _task_assigned(
     pool: Pool, subject: Subject, event: e.TaskAssigned, sequence: int, index: int
 ) -> str:
@@ -579,5 +589,8 @@ STEPS: dict[type[e.Event], Step] = {
 
 
 def evolve(pool: Pool, subject: Subject, event: e.Event, sequence: int, index: int) -> str:
-    """Fold one event at position (sequence, index); "" when it counts, else why it is void. Never raises but F4."""
+    """Fold one event at position (sequence, index); "" when it counts, else why it is void.
+
+    Never raises but F4.
+    """
     return STEPS[type(event)](pool, subject, event, sequence, index)

@@ -1,6 +1,9 @@
-"""The fold of a log: messages in, state and judgements out. Shared by every reader: coordinator, projector, audit, client.
+"""The fold of a log: messages in, state and judgements out.
 
-Rule: one total function. Any bytes under any subject fold; what does not count is void with a reason (protocol F1-F6).
+Shared by every reader: coordinator, projector, audit, client.
+
+Rule: one total function. Any bytes under any subject fold; what does not count is void with a
+reason (protocol F1-F6).
 """
 
 from __future__ import annotations
@@ -41,8 +44,9 @@ class Fold:
     def apply(self, message: Message) -> Judged:
         """Fold the next message; the state then stands at its sequence.
 
-        Messages must come in log order, each once: `message.sequence` above `pool.sequence` (readers check gaps).
-        Raises `FoldVersionError` when the log asks for a newer fold than this program has.
+        Messages must come in log order, each once: `message.sequence` above `pool.sequence`
+        (readers check gaps). Raises `FoldVersionError` when the log asks for a newer fold than this
+        program has.
         """
         pool = self.pool
         subject = self.subjects.parse(message.subject)
@@ -87,7 +91,9 @@ class Fold:
         return NO_VOIDS if clean and len(events) <= len(NO_VOIDS) else voids
 
     def _misfit(self, subject: Subject, event: Event | Undecodable) -> str:
-        """Why an element does not belong under its subject; a malformed part dooms its owner's open run (S2)."""
+        """Why an element does not belong under its subject; a malformed part dooms its owner's open
+        run (S2).
+        """
         if not isinstance(event, Undecodable):
             return "wrong_subject"  # F5
         if subject.kind == "run":

@@ -1,4 +1,6 @@
-"""Names and identities. Rule: whatever enters a subject is a token, whatever must be unique is derived or random.
+"""Names and identities.
+
+Rule: whatever enters a subject is a token, whatever must be unique is derived or random.
 
 Pure: randomness is used only by `random_id`, which shells call and pass on.
 """
@@ -25,14 +27,17 @@ def is_name(text: str) -> bool:
 
 
 def check_name(text: str, what: str) -> str:
-    """`text`, unchanged, when it is a subject token; raises `InvalidName` naming `what` otherwise."""
+    """`text` unchanged when it is a subject token; raises `InvalidName` naming `what` if not."""
     if not is_name(text):
         raise InvalidName(what, text)
     return text
 
 
 def to_name(text: str) -> str:
-    """A subject token that resembles `text`; lossy inputs get a digest suffix, so two texts never meet."""
+    """A subject token that resembles `text`.
+
+    Lossy inputs get a digest suffix, so two texts never meet.
+    """
     if is_name(text):
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -50,13 +55,19 @@ def run_id(publisher: str, key: str) -> str:
 
 
 def random_id(characters: int = 8) -> str:
-    """A random lower-case base32 id; 5 bits a character. 26 characters make a message id of 130 bits."""
+    """A random lower-case base32 id; 5 bits a character.
+
+    26 characters make a message id of 130 bits.
+    """
     raw = base64.b32encode(secrets.token_bytes((characters * 5 + 7) // 8)).decode().lower()
     return raw[:characters]
 
 
 def task_id(group: str, index: int) -> str:
-    """The id of task `index` (from 0) of `group`: always "<group>-<index>", so it splits in one way only."""
+    """The id of task `index` (from 0) of `group`.
+
+    Always "<group>-<index>", so it splits in one way only.
+    """
     return f"{group}-{index}"
 
 
@@ -71,7 +82,10 @@ def split_task_id(task: str) -> tuple[str, int] | None:
 
 
 def attempt_token(task: str, attempt: int, term: int, nonce: str) -> str:
-    """The identity of one attempt inside its run, compared whole (protocol A1): task.attempt.term.nonce."""
+    """The identity of one attempt inside its run: "task.attempt.term.nonce".
+
+    Compared whole (protocol A1).
+    """
     return f"{task}.{attempt}.{term}.{nonce}"
 
 

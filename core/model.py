@@ -1,4 +1,7 @@
-"""The values events are made of. Rule: plain frozen data with units in the names; absent means unknown, never zero."""
+"""The values events are made of.
+
+Rule: plain frozen data with units in the names; absent means unknown, never zero.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from msgspec import Meta, Raw, Struct
 from .ids import NAME_PATTERN
 
 ABSENT = Raw(b"")
-"""No JSON value at all. msgspec cannot decode `Raw | None`; always use this very object, which encoders leave out."""
+"""No JSON value at all. msgspec cannot decode `Raw | None`; always use this very object, which
+encoders leave out."""
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Priority = Annotated[int, Meta(ge=-100, le=100)]
@@ -32,7 +36,8 @@ HARDWARE = (
     "webnn",
     "wasm",
 )
-"""The accelerator classes this version knows. The log accepts any token; borders refuse what is not listed here."""
+"""The accelerator classes this version knows. The log accepts any token; borders refuse what is not
+listed here."""
 
 
 class Verdict(StrEnum):
@@ -97,7 +102,7 @@ class Requirement(
     memory_bytes: Count = 0
     """Main memory reserved for the attempt; 0 reserves none."""
     devices: Annotated[int, Meta(ge=0, le=1024)] | None = None
-    """Devices of the class, reserved whole; None means none for `cpu`, one for every other class."""
+    """Devices of the class, reserved whole; None means none for `cpu`, one for every other."""
     device_memory_bytes: Count = 0
     """Each reserved device must have at least this much memory."""
 
@@ -117,7 +122,7 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     target: str = ""
     """Runner `python`: "module:callable", or "path/to/script.py", looked up in the bundle first."""
     isolation: Literal["process", "none"] = "process"
-    """`none` runs a trusted callable inside the agent's own interpreter: fastest, no kill, no limits."""
+    """`none` runs a trusted callable in the agent's interpreter: fastest, no kill, no limits."""
     env: dict[str, str] = {}
     bundle: str | None = None
     """Digest of the working tree (`sha256:<hex>`), unpacked as the attempt's code directory."""
@@ -141,7 +146,10 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
 
 def spec_problem(spec: TaskSpec) -> str | None:
-    """Why a well-typed specification still makes no sense, or None. Shared by border and fold, hence pure."""
+    """Why a well-typed specification still makes no sense, or None.
+
+    Shared by border and fold, hence pure.
+    """
     if spec.runner == "command":
         if not spec.command or not spec.command[0]:
             return "runner 'command' needs a non-empty 'command' list"
@@ -155,7 +163,10 @@ def spec_problem(spec: TaskSpec) -> str | None:
 
 
 class Device(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One accelerator of a worker. `id` is stable on the host (a UUID where the driver gives one)."""
+    """One accelerator of a worker.
+
+    `id` is stable on the host (a UUID where the driver gives one).
+    """
 
     id: Text
     hardware: Name
@@ -192,7 +203,7 @@ class Output(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Measurement(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A number a test reported: `value` in `unit`; `samples` are the raw values behind it, if kept."""
+    """A number a test reported: `value` in `unit`; `samples` are the raw values, if kept."""
 
     name: Text
     value: float
@@ -246,7 +257,10 @@ def axis_params(axes: list[Axis], index: int) -> dict[str, Raw]:
 
 
 def task_params(items: list[Raw] | None, axes: list[Axis] | None, index: int) -> Raw:
-    """The parameters of task `index` of a group as one JSON object, not decoded; `ABSENT` for a plain count."""
+    """The parameters of task `index` of a group as one JSON object, not decoded.
+
+    `ABSENT` for a plain count.
+    """
     if items is not None:
         return items[index]
     if axes is not None:

@@ -1,6 +1,9 @@
-"""Every port of dtf, in one file. Rule: deciding code sees these and nothing else; each has a twin in memory.
+"""Every port of dtf, in one file.
 
-Adapters: `adapters/jetstream.py` (NATS) and `adapters/memory.py` (tests, simulation). One contract suite runs on both.
+Rule: deciding code sees these and nothing else; each has a twin in memory.
+
+Adapters: `adapters/jetstream.py` (NATS) and `adapters/memory.py` (tests, simulation). One contract
+suite runs on both.
 """
 
 from __future__ import annotations
@@ -11,7 +14,10 @@ from typing import NamedTuple, Protocol
 
 
 class Message(NamedTuple):
-    """A stored message. `sequence` counts from 1 in its stream; `time_ns` is the server's clock (Unix nanoseconds)."""
+    """A stored message.
+
+    `sequence` counts from 1 in its stream; `time_ns` is the server's clock (Unix nanoseconds).
+    """
 
     sequence: int
     subject: str
@@ -21,7 +27,10 @@ class Message(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """Where a message was stored. `duplicate`: the broker knew the message id and kept the first copy."""
+    """Where a message was stored.
+
+    `duplicate`: the broker knew the message id and kept the first copy.
+    """
 
     sequence: int
     duplicate: bool = False
@@ -42,8 +51,9 @@ class EventLog(Protocol):
     ) -> Appended:
         """Store one message; returns once it is durable.
 
-        Raises `LogUnavailable` when no answer came (stored or not: send again with the same id, protocol F6) and
-        `AppendRefused` when the log refuses for good (too large, no permission, no stream).
+        Raises `LogUnavailable` when no answer came (stored or not: send again with the same id,
+        protocol F6) and `AppendRefused` when the log refuses for good (too large, no permission,
+        no stream).
         """
         ...
 
@@ -56,17 +66,21 @@ class EventLog(Protocol):
         *,
         timeout: float = 2.0,
     ) -> None:
-        """`append` without a task: returns at once, calls `done` from the event loop. For group-commit writers."""
+        """`append` without a task: returns at once, calls `done` from the event loop.
+
+        For group-commit writers.
+        """
         ...
 
     def read(
         self, filters: Sequence[str], after: int, *, name: str = ""
     ) -> AsyncIterator[list[Message]]:
-        """Messages that match any filter (all when empty) with sequence > `after`, in order, live without end.
+        """Messages that match any filter (all when empty) with sequence > `after`, in order.
 
-        Yields non-empty batches of what has arrived. Bounded: nothing more is fetched than the reader works off.
-        Survives reconnects, server restarts and lost consumers without a gap or a repeat. An unfiltered reader
-        raises `LogGap` when sequences are missing (purged). Close it (`aclosing`) to free the consumer.
+        Live, without end. Yields non-empty batches of what has arrived. Bounded: nothing more is
+        fetched than the reader works off. Survives reconnects, server restarts and lost consumers
+        without a gap or a repeat. An unfiltered reader raises `LogGap` when sequences are missing
+        (purged). Close it (`aclosing`) to free the consumer.
         """
         ...
 
@@ -80,7 +94,10 @@ class EventLog(Protocol):
 
 
 class Lease(NamedTuple):
-    """Who holds the leader key; `holder` is "" when nobody does. `revision` moves with every change."""
+    """Who holds the leader key; `holder` is "" when nobody does.
+
+    `revision` moves with every change.
+    """
 
     holder: str
     revision: int
@@ -90,8 +107,10 @@ class LeaseStore(Protocol):
     """A key with a time to live: the permission to try to lead (protocol L2)."""
 
     async def claim(self, holder: str, expected: int, ttl_ms: int) -> int | None:
-        """Take or renew the key if its revision is still `expected` (0: never written); the new revision, or None if
-        somebody was faster. Raises `LogUnavailable` without an answer."""
+        """Take or renew the key if its revision is still `expected` (0: never written).
+
+        The new revision, or None if somebody was faster. Raises `LogUnavailable` without an answer.
+        """
         ...
 
     async def release(self, expected: int) -> bool:
@@ -99,12 +118,18 @@ class LeaseStore(Protocol):
         ...
 
     def watch(self) -> AsyncIterator[Lease]:
-        """The current state first, then every change (claim, renewal, release, expiry), without end."""
+        """The current state first, then every change, without end.
+
+        A change is a claim, a renewal, a release or an expiry.
+        """
         ...
 
 
 class BlobStore(Protocol):
-    """Content-addressed bytes. A digest is "sha256:<hex>"; putting the same content twice stores it once."""
+    """Content-addressed bytes.
+
+    A digest is "sha256:<hex>"; putting the same content twice stores it once.
+    """
 
     async def put_file(self, path: Path) -> str:
         """Store a file; its digest. Idempotent. Raises `LogUnavailable` or `AppendRefused`."""
@@ -115,7 +140,10 @@ class BlobStore(Protocol):
         ...
 
     async def get_file(self, digest: str, path: Path) -> None:
-        """Write the content to `path`, complete and verified, or not at all (`BlobMissing`, `BlobCorrupt`)."""
+        """Write the content to `path`, complete and verified, or not at all.
+
+        Raises `BlobMissing` or `BlobCorrupt`.
+        """
         ...
 
     async def get(self, digest: str, *, bytes_max: int = 64 * 1024 * 1024) -> bytes:

@@ -1,8 +1,10 @@
-"""What a test says about itself while it runs: cases, measurements, where it ran. Rule: works without dtf, imports nothing heavy.
+"""What a test says about itself while it runs: cases, measurements, where it ran.
 
-Under a worker each call appends one JSON line to the file named by `DTF_REPORT` (one `write`, so threads and child
-processes may report too); without a worker the calls do nothing but check their arguments, so a script runs
-unchanged by hand.
+Rule: works without dtf, imports nothing heavy.
+
+Under a worker each call appends one JSON line to the file named by `DTF_REPORT` (one `write`, so
+threads and child processes may report too); without a worker the calls do nothing but check their
+arguments, so a script runs unchanged by hand.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ def measure(
     samples: Iterable[float] | None = None,
     case: str | None = None,
 ) -> None:
-    """Record one number: `value` in `unit`, with the raw `samples` behind it. Raises ValueError for NaN or infinity."""
+    """Record one number: `value` in `unit`, with the raw `samples` behind it.
+
+    Raises ValueError for NaN or infinity.
+    """
     line: dict[str, Any] = {"name": str(name), "value": float(value), "unit": unit}
     if samples is not None:
         line["samples"] = [float(sample) for sample in samples]
@@ -70,7 +75,10 @@ def measure(
 
 
 def case(id: str, verdict: str, *, duration_s: float | None = None, message: str = "") -> None:  # noqa: A002
-    """Record the verdict of one case inside the task. A failed case fails the task unless the task itself says more."""
+    """Record the verdict of one case inside the task.
+
+    A failed case fails the task unless the task itself says more.
+    """
     if verdict not in VERDICTS:
         raise ValueError(
             f"verdict of case {id!r} must be one of {', '.join(VERDICTS)}, got {verdict!r}"
@@ -84,7 +92,10 @@ def case(id: str, verdict: str, *, duration_s: float | None = None, message: str
 
 
 def placed(requested: str, actual: str, detail: str = "") -> None:
-    """Say where the test really ran. Different from what was asked ends the task as `fallback`, unless allowed."""
+    """Say where the test really ran.
+
+    Different from what was asked ends the task as `fallback`, unless allowed.
+    """
     _send({"placement": {"requested": requested, "actual": actual, "detail": detail}})
 
 

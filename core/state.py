@@ -1,8 +1,10 @@
-"""The state of a pool: what the log says so far. Rule: only `evolve` changes it, and it can be rebuilt from the log.
+"""The state of a pool: what the log says so far.
 
-Compact on purpose: a task that was never assigned is one byte of its group; a `Task` lives from its first
-assignment to its settlement. Everything here is integers, strings and containers of them, so a canonical
-encoding (`digest`) is the same on every machine.
+Rule: only `evolve` changes it, and it can be rebuilt from the log.
+
+Compact on purpose: a task that was never assigned is one byte of its group; a `Task` lives from its
+first assignment to its settlement. Everything here is integers, strings and containers of them, so
+a canonical encoding (`digest`) is the same on every machine.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from .model import Cause, TaskSpec, Verdict, array_length
 
 VERDICTS = tuple(Verdict)
 VERDICT_CODE = {verdict: code for code, verdict in enumerate(VERDICTS, start=1)}
-"""Codes in `Group.verdicts`; 0 is unsettled. The order of `Verdict` is part of the fold: append only."""
+"""Codes in `Group.verdicts`; 0 is unsettled. The order of `Verdict` is part of the fold: append
+only."""
 
 
 class Finish(msgspec.Struct, gc=False):
@@ -141,11 +144,15 @@ class Attempt:
 
 
 class Run:
-    """A run from its first event until it is forgotten. Settled runs keep identity, verdict and counts only."""
+    """A run from its first event until it is forgotten.
+
+    Settled runs keep identity, verdict and counts only.
+    """
 
     __slots__ = (
-        "cancel", "cancel_tasks", "closed", "closed_at", "counts", "digest", "groups", "id", "invalid", "opened_at",
-        "parts", "publisher", "sealed", "settled", "settled_tasks", "size", "submitted", "tasks",
+        "cancel", "cancel_tasks", "closed", "closed_at", "counts", "digest", "groups", "id",
+        "invalid", "opened_at", "parts", "publisher", "sealed", "settled", "settled_tasks", "size",
+        "submitted", "tasks",
     )  # fmt: skip
 
     def __init__(self, run: str, publisher: str, at: int) -> None:
@@ -282,7 +289,8 @@ def _canonical_task(task: Task) -> list[Any]:
     return [
         task.tries, task.failures, task.losses, task.delay_ms, task.settled,
         [attempt.token for attempt in task.open],
-        [finish.token, finish.sequence, finish.index, finish.verdict, finish.cause] if finish else None,
+        [finish.token, finish.sequence, finish.index, finish.verdict, finish.cause]
+        if finish else None,
     ]  # fmt: skip
 
 
@@ -319,6 +327,9 @@ def canonical(pool: Pool) -> dict[str, Any]:
 
 
 def digest(pool: Pool) -> str:
-    """SHA-256 of the canonical encoding, hex. Cost: proportional to the state; not for the hot path."""
+    """SHA-256 of the canonical encoding, hex.
+
+    Cost: proportional to the state; not for the hot path.
+    """
     encoded = msgspec.json.encode(canonical(pool), order="deterministic")
     return hashlib.sha256(encoded).hexdigest()

@@ -1,8 +1,12 @@
-"""Subjects and stream names of a pool. Rule: every token is a name; a subject says who wrote and about what.
+"""Subjects and stream names of a pool.
 
-dtf.P.run.<publisher>.<run>      dtf.P.assign.<hardware or _>.<worker>   dtf.P.attempt.<worker>.<run>
-dtf.P.worker.<worker>            dtf.P.ruling.<run>    dtf.P.pool        dtf.P.leader
-dtf.P.beat.<worker>              dtf.P.health.<coordinator>              dtf.P.output.<run>.<task>.<attempt>
+Rule: every token is a name; a subject says who wrote and about what.
+
+log        dtf.P.run.<publisher>.<run>    dtf.P.assign.<hardware or _>.<worker>
+           dtf.P.attempt.<worker>.<run>   dtf.P.worker.<worker>   dtf.P.ruling.<run>
+           dtf.P.pool                     dtf.P.leader
+telemetry  dtf.P.beat.<worker>            dtf.P.health.<coordinator>
+output     dtf.P.output.<run>.<task>.<attempt>
 """
 
 from __future__ import annotations
