@@ -16,7 +16,7 @@ from . import events as e
 from .codec import encode_event
 from .errors import FoldVersionError
 from .ids import run_id, split_token
-from .model import INFRASTRUCTURE, Verdict, spec_problem
+from .model import INFRASTRUCTURE, Cause, Verdict, spec_problem
 from .state import VERDICT_CODE, Attempt, Finish, Group, Pool, Run, Task, Worker
 from .subjects import Subject
 
@@ -173,9 +173,9 @@ def _cancel_requested(
     if run.settled:
         return "run_settled"  # A8
     if event.task is None:
-        if run.cancel:
+        if run.cancel_at:
             return "duplicate"
-        run.cancel = True
+        run.cancel_at = sequence
         return VALID
     found = run.find(event.task)
     if found is None:
@@ -184,7 +184,7 @@ def _cancel_requested(
         return "already_settled"
     if event.task in run.cancel_tasks:
         return "duplicate"
-    run.cancel_tasks.add(event.task)
+    run.cancel_tasks[event.task] = sequence
     return VALID
 
 
@@ -428,6 +428,8 @@ def _task_requeued(
         return "unknown_task"
     attempt = pool.open.get(event.token)
     finished = task.finish is not None and task.finish.token == event.token
+    if finished and event.cause in (Cause.WORKER_LOST, Cause.NEVER_RECEIVED):
+        return "attempt_closed"  # the finish landed first and wins
     if not finished and (attempt is None or attempt.task is not task):
         return "attempt_closed"
     if event.cause in INFRASTRUCTURE:
@@ -469,7 +471,7 @@ def _task_settled(
     group.verdicts[number] = VERDICT_CODE[event.verdict]
     _settle(run, group, event.verdict, 1)
     if run.cancel_tasks:
-        run.cancel_tasks.discard(event.task)
+        run.cancel_tasks.pop(event.task, None)
     if task is not None:
         task.settled = True
         task.finish = None

@@ -150,7 +150,7 @@ class Run:
     """
 
     __slots__ = (
-        "cancel", "cancel_tasks", "closed", "closed_at", "counts", "digest", "groups", "id",
+        "cancel_at", "cancel_tasks", "closed", "closed_at", "counts", "digest", "groups", "id",
         "invalid", "opened_at", "parts", "publisher", "sealed", "settled", "settled_tasks", "size",
         "submitted", "tasks",
     )  # fmt: skip
@@ -172,8 +172,10 @@ class Run:
         self.closed = False
         """All parts are in; its tasks may be scheduled."""
         self.closed_at = 0
-        self.cancel = False
-        self.cancel_tasks: set[str] = set()
+        self.cancel_at = 0
+        """Log sequence of the request that cancelled the run; 0 while nobody asked."""
+        self.cancel_tasks: dict[str, int] = {}
+        """Cancelled tasks that are not settled yet, with the log sequence of the request."""
         self.tasks: dict[str, Task] = {}
         self.counts: dict[str, int] = {}
         self.settled_tasks = 0
@@ -196,7 +198,7 @@ class Run:
 
     def drop_content(self) -> None:
         """Forget what a settled run no longer needs. Its open attempts live on in `Pool.open`."""
-        self.parts, self.groups, self.tasks, self.cancel_tasks = {}, {}, {}, set()
+        self.parts, self.groups, self.tasks, self.cancel_tasks = {}, {}, {}, {}
         self.sealed = None
 
 
@@ -277,7 +279,7 @@ def _canonical_run(run: Run) -> dict[str, Any]:
         },
         "invalid": run.invalid,
         "closed": run.closed_at if run.closed else None,
-        "cancel": [run.cancel, sorted(run.cancel_tasks)],
+        "cancel": [run.cancel_at, run.cancel_tasks],
         "tasks": {name: _canonical_task(task) for name, task in run.tasks.items()},
         "counts": run.counts,
         "settled": run.settled,
