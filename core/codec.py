@@ -9,11 +9,13 @@ protocol.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, Union, get_args
 
 import msgspec
 from msgspec import Raw
 
 from .events import AnyEvent, Event, LogEvent, TelemetryEvent
+from .model import ABSENT
 
 MESSAGE_BYTES_MAX = 256 * 1024
 """Most bytes of one message a writer of ours makes, and the bound for the leader (protocol L6)."""
@@ -88,11 +90,33 @@ def decode_telemetry(data: bytes) -> Sequence[TelemetryEvent]:
         return []
 
 
+def _describable(kind: type[Event]) -> type[msgspec.Struct]:
+    """`kind` itself, or, where a default is `ABSENT`, a twin that a schema can be made of."""
+    fields = msgspec.structs.fields(kind)
+    if not any(field.default is ABSENT for field in fields):
+        return kind
+    twins: list[tuple[str, Any, Any]] = []
+    for field in fields:
+        kept, default = field.type, field.default
+        if default is ABSENT:
+            kept, default = msgspec.UnsetType | Any, msgspec.UNSET
+        elif field.default_factory is not msgspec.NODEFAULT:
+            default = msgspec.field(default_factory=field.default_factory)
+        twins.append((field.name, kept, default))
+    return msgspec.defstruct(
+        kind.__name__,
+        twins,
+        namespace={"__doc__": kind.__doc__},
+        kw_only=True,
+        tag=kind.__name__,
+    )
+
+
 def event_schema() -> dict[str, object]:
     """JSON Schema (2020-12) of every event: {"$defs": {...}, "anyOf": [...]}."""
-    schema = msgspec.json.schema(AnyEvent)
+    kinds = [_describable(kind) for kind in get_args(AnyEvent)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "dtf events",
-        **schema,
+        **msgspec.json.schema(Union[tuple(kinds)]),  # noqa: UP007  # built at run time
     }
