@@ -1,0 +1,241 @@
+"""Who gets which waiting task. Rule: free slots first, then work ahead in equal shares, then idle
+workers take back.
+
+Sans-IO. Everything given out is reserved on the worker's desk at once, and released only when the
+log says the attempt or the incarnation ended (protocol A5, A6, L4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..core import events as e
+from ..core.events import Event
+from ..core.ids import attempt_token, task_id
+from ..core.model import ABSENT, TaskSpec, task_params
+from ..core.state import Attempt, Group, Pool, Worker
+from .capacity import Desk
+from .queue import Lane, ReadyQueue, Source
+
+MESSAGE_EVENTS_MAX = 500
+PARAMS_BYTES_MAX = 192 * 1024
+"""Most bytes of parameters and specifications in one message to a worker; keeps it under the limit
+of L6."""
+STEAL_WORTH_US = 20_000
+"""Expected work in a queue below which taking it back is not worth two round trips."""
+KINDS_MAX = 10_000
+
+
+class Letter:
+    """The assignments of one wave for one worker, all for one class of hardware."""
+
+    __slots__ = ("bytes", "events", "hardware")
+
+    def __init__(self, hardware: str) -> None:
+        self.hardware = hardware
+        self.events: list[Event] = []
+        self.bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.events) >= MESSAGE_EVENTS_MAX or self.bytes >= PARAMS_BYTES_MAX
+
+
+class Assigner:
+    """Desks and waiting tasks of one term."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.queue = ReadyQueue()
+        self.desks: dict[str, Desk] = {}
+        self._kinds: dict[str, int] = {}
+        """Mean duration (us) by what is run: a first guess for groups without a finish of their
+        own."""
+        self._count = 0
+
+    # -- workers -----------------------------------------------------------------------------------
+    def seat(self, worker: Worker) -> None:
+        """The worker's current incarnation may get work; what it already holds is reserved."""
+        desk = self.desks[worker.name] = Desk(worker)
+        for attempt in self.pool.open.values():
+            mine = attempt.worker == worker.name and attempt.incarnation == worker.incarnation
+            if mine and not attempt.orphaned:
+                desk.reserve_attempt(attempt)
+
+    def unseat(self, worker: str) -> None:
+        """The incarnation is over."""
+        self.desks.pop(worker, None)
+
+    def any_could_run(self, lane: Lane) -> bool:
+        """Whether some living worker could ever run the lane's tasks, drained ones included."""
+        return any(desk.could_run(lane.signature, lane.requirement) for desk in self.desks.values())
+
+    def forget_run(self, run: str) -> None:
+        """The run is settled."""
+        self.queue.forget_run(run)
+        for desk in self.desks.values():
+            desk.known = {known for known in desk.known if known[0] != run}
+
+    # -- durations ---------------------------------------------------------------------------------
+    def learn(self, spec: TaskSpec, duration_us: int) -> None:
+        """Remember how long such a task took."""
+        kind = spec.target or spec.command[0]
+        mean = self._kinds.get(kind)
+        if mean is None:
+            if len(self._kinds) >= KINDS_MAX:
+                self._kinds.clear()
+            self._kinds[kind] = duration_us
+        else:
+            self._kinds[kind] = mean + (duration_us - mean) // 8
+
+    def _mean_us(self, group: Group) -> int | None:
+        if group.finishes:
+            return group.mean_us
+        spec = group.spec
+        return self._kinds.get(spec.target or spec.command[0])
+
+    # -- giving ------------------------------------------------------------------------------------
+    def assign(self, busy: Iterable[str]) -> tuple[dict[str, Letter], list[Lane]]:
+        """One letter a worker (none for the `busy`), and the lanes that no free worker could
+        take."""
+        letters: dict[str, Letter] = {}
+        homeless: list[Lane] = []
+        busy = set(busy)
+        desks = [
+            desk for desk in self.desks.values() if desk.open_for_work and desk.name not in busy
+        ]
+        for lane in self.queue.ordered():
+            able = [desk for desk in desks if desk.could_run(lane.signature, lane.requirement)]
+            if able:
+                lane.unfit_since = None
+                self._fill(lane, able, letters)
+            else:
+                homeless.append(lane)
+        return letters, homeless
+
+    def _fill(self, lane: Lane, desks: list[Desk], letters: dict[str, Letter]) -> None:
+        """Free slots first, the emptiest worker first; then work ahead, in equal shares."""
+        requirement = lane.requirement
+        hardware = requirement.hardware
+        desks = [d for d in desks if d.name not in letters or letters[d.name].hardware == hardware]
+        desks.sort(key=lambda d: d.used_cpu / (d.join.cpu_milli or 1))
+        progress = True
+        while progress and lane.head() is not None:
+            progress = False
+            for desk in desks:
+                if desk.free_slots(requirement) and self._give(lane, desk, 1, letters):
+                    progress = True
+        head = lane.head()
+        if head is None or requirement.device_count:
+            return
+        mean_us = self._mean_us(head.group)
+        for desk in desks:
+            room = desk.room_ahead(requirement, mean_us)
+            if room > 0:
+                share = -(-lane.waiting(room * len(desks)) // len(desks))
+                self._give(lane, desk, min(room, share), letters)
+
+    def _give(self, lane: Lane, desk: Desk, number: int, letters: dict[str, Letter]) -> int:
+        """Assign up to `number` waiting tasks of the lane to the worker; how many it were."""
+        requirement, wanted = lane.requirement, lane.requirement.device_count
+        letter = letters.get(desk.name) or Letter(requirement.hardware)
+        given = 0
+        while given < number and not letter.full:
+            source = lane.head()
+            if source is None:
+                break
+            index = source.take()
+            if index is None:
+                continue
+            devices = desk.pick_devices(requirement)[:wanted] if wanted else []
+            event = self._assignment(source, index, desk, devices)
+            desk.reserve(source.run.id, event.token, requirement, devices)
+            letter.events.append(event)
+            letter.bytes += len(memoryview(event.params)) + (8192 if event.spec is not None else 0)
+            given += 1
+        if given:
+            letters[desk.name] = letter
+        return given
+
+    def _assignment(
+        self, source: Source, index: int, desk: Desk, devices: list[str]
+    ) -> e.TaskAssigned:
+        run, submitted = source.run, source.group.submitted
+        name = task_id(submitted.group, index)
+        active = run.tasks.get(name)
+        self._count += 1
+        number = active.tries + 1 if active is not None else 1
+        nonce = f"{self.pool.nonce}{self._count:x}"
+        key = (run.id, submitted.group)
+        spec = None
+        if key not in desk.known:
+            desk.known.add(key)
+            spec = submitted.spec
+        params = ABSENT
+        if submitted.items is not None or submitted.axes is not None:
+            params = task_params(submitted.items, submitted.axes, index)
+        return e.TaskAssigned(
+            term=self.pool.term,
+            run=run.id,
+            token=attempt_token(name, number, self.pool.term, nonce),
+            incarnation=desk.incarnation,
+            devices=devices,
+            spec=spec,
+            params=params,
+        )
+
+    def undo(self, worker: str, event: e.TaskAssigned) -> None:
+        """Our assignment did not count (the worker rejoined meanwhile): the task waits again."""
+        desk = self.desks.get(worker)
+        if desk is not None:
+            desk.release(event.token)
+        run = self.pool.runs.get(event.run)
+        found = run.find(event.token[: event.token.index(".")]) if run is not None else None
+        if run is not None and found is not None and event.token not in self.pool.open:
+            self.queue.put_back(run, found[0], found[1])
+
+    def in_flight(self, run: str, task: str) -> bool:
+        """Whether an assignment of the task was sent and is not over."""
+        prefix = task + "."
+        return any(
+            seat.run == run and token.startswith(prefix)
+            for desk in self.desks.values()
+            for token, seat in desk.seats.items()
+        )
+
+    # -- taking back -------------------------------------------------------------------------------
+    def spare(self) -> list[Attempt]:
+        """Attempts to ask back, because other workers have nothing to do and would fit (A5: a
+        request only)."""
+        idle = [desk for desk in self.desks.values() if desk.open_for_work and not desk.seats]
+        if not idle:
+            return []
+        asked: list[Attempt] = []
+        for victim in self.desks.values():
+            if victim.used_cpu <= victim.join.cpu_milli or victim.stolen:
+                continue
+            queued = self._queued(victim)
+            for attempt in queued[len(queued) // 2 :]:
+                task = attempt.task
+                lane = self.queue.lane_of(task.run, task.group)
+                if lane is not None and any(
+                    d.could_run(lane.signature, lane.requirement) for d in idle
+                ):
+                    victim.stolen.add(attempt.token)
+                    asked.append(attempt)
+        return asked
+
+    def _queued(self, desk: Desk) -> list[Attempt]:
+        """What the worker has queued but cannot have started, oldest first, when taking back would
+        pay."""
+        queued: list[Attempt] = []
+        used, expected_us = 0, 0
+        for token, seat in desk.seats.items():
+            used += seat.cpu_milli
+            attempt = self.pool.open.get(token)
+            if used <= desk.join.cpu_milli or attempt is None or attempt.started or attempt.revoked:
+                continue
+            queued.append(attempt)
+            mean = self._mean_us(attempt.task.group)
+            expected_us += STEAL_WORTH_US if mean is None else mean
+        return queued if expected_us >= STEAL_WORTH_US else []
