@@ -1,0 +1,148 @@
+"""Making a pool on a server. Rule: idempotent and safe to call by many at once; existing data is never changed or lost."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from .adapters.jetstream import JetStreamLog
+from .adapters.nats_client import ApiError, Connection
+from .codec import decode_batch, encode_batch
+from .errors import DtfError, LogUnavailable
+from .events import PoolCreated
+from .ids import random_id
+from .subjects import Subjects
+
+SECOND_NS = 1_000_000_000
+STREAM_EXISTS = 10058
+WRONG_LAST_SEQUENCE = 10071
+UUID_KEY = "dtf_pool_uuid"
+DUPLICATE_WINDOW_S = 120
+"""How long the broker knows a message id. Longer costs memory (about 100 B an id); the fold needs none of it (F6)."""
+
+
+async def init_pool(
+    connection: Connection,
+    pool: str = "main",
+    *,
+    replicas: int = 1,
+    log_bytes_max: int | None = None,
+    blob_bytes_max: int | None = None,
+) -> str:
+    """The pool's streams, lease bucket and object stores exist and its log begins with `PoolCreated`; its uuid.
+
+    What exists already stays as it is. Raises `ApiError` when the server refuses (no JetStream, no permission, too few
+    servers for `replicas`), `LogUnavailable` without an answer.
+    """
+    subjects = Subjects(pool)
+    log = _log_stream(subjects, log_bytes_max)
+    log["metadata"] = {UUID_KEY: str(uuid4())}
+    for config in (
+        log,
+        _telemetry_stream(subjects),
+        _output_stream(subjects),
+        _lease_bucket(subjects.lease_bucket),
+        _object_store(subjects.blob_bucket, blob_bytes_max),
+        _object_store(subjects.state_bucket, None),
+    ):
+        await _create(connection, {**config, "num_replicas": replicas})
+    return await _first_event(connection, subjects)
+
+
+async def _create(connection: Connection, config: dict[str, Any]) -> None:
+    try:
+        await connection.api(f"STREAM.CREATE.{config['name']}", config, timeout=15.0)
+    except ApiError as error:
+        if error.err_code != STREAM_EXISTS:
+            raise
+
+
+async def _first_event(connection: Connection, subjects: Subjects) -> str:
+    """The log's uuid; the first caller writes it as the log's first message, fenced on an empty log."""
+    info = await connection.api(f"STREAM.INFO.{subjects.log_stream}")
+    known = (info["config"].get("metadata") or {}).get(UUID_KEY)
+    uuid = str(known or uuid4())
+    if info["state"]["last_seq"] == 0:
+        headers = (
+            f"NATS/1.0\r\nNats-Msg-Id: {random_id(26)}\r\nNats-Expected-Last-Sequence: 0\r\n\r\n"
+        )
+        event = encode_batch([PoolCreated(uuid=uuid, name=subjects.pool)])
+        answer = await connection.request(
+            subjects.pool_rulings, event, 5.0, headers=headers.encode()
+        )
+        error = msgspec.json.decode(answer).get("error")
+        if error and error.get("err_code") != WRONG_LAST_SEQUENCE:
+            raise LogUnavailable(f"cannot write the first event of {subjects.pool}: {error}")
+        if error is None:
+            return uuid
+    return await _stored_uuid(connection, subjects, uuid if known else None)
+
+
+async def _stored_uuid(connection: Connection, subjects: Subjects, known: str | None) -> str:
+    first = await JetStreamLog(connection, subjects.log_stream).get(1)
+    event = decode_batch(first.data)[0] if first is not None else None
+    if isinstance(event, PoolCreated):
+        return event.uuid
+    if known is None:
+        raise DtfError(
+            f"{subjects.log_stream} exists but is no log of a pool",
+            remedy="Choose another pool name, or delete that stream.",
+        )
+    return known
+
+
+def _stream(name: str, subjects: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "subjects": subjects,
+        "storage": "file",
+        "retention": "limits",
+        "discard": "new",
+        "max_consumers": -1,
+        "duplicate_window": DUPLICATE_WINDOW_S * SECOND_NS,
+        "deny_delete": True,
+    }
+
+
+def _log_stream(subjects: Subjects, bytes_max: int | None) -> dict[str, Any]:
+    """Every fact, kept; purged only once archived, so purging is not denied for good."""
+    stream = _stream(subjects.log_stream, subjects.log_subjects)
+    return stream | ({"max_bytes": bytes_max} if bytes_max else {})
+
+
+def _telemetry_stream(subjects: Subjects) -> dict[str, Any]:
+    kinds = [f"{subjects.prefix}beat.>", f"{subjects.prefix}health.>"]
+    return _stream(subjects.telemetry_stream, kinds) | {
+        "discard": "old",
+        "max_age": 3600 * SECOND_NS,
+    }
+
+
+def _output_stream(subjects: Subjects) -> dict[str, Any]:
+    return _stream(subjects.output_stream, [f"{subjects.prefix}output.>"]) | {
+        "discard": "old",
+        "max_age": 24 * 3600 * SECOND_NS,
+        "max_bytes": 1024**3,
+    }
+
+
+def _lease_bucket(bucket: str) -> dict[str, Any]:
+    """A KV bucket of history 1 (more would raise the shortest TTL); expiry leaves a marker that watchers see."""
+    return _stream(f"KV_{bucket}", [f"$KV.{bucket}.>"]) | {
+        "max_msgs_per_subject": 1,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "subject_delete_marker_ttl": 60 * SECOND_NS,
+    }
+
+
+def _object_store(bucket: str, bytes_max: int | None) -> dict[str, Any]:
+    stream = _stream(f"OBJ_{bucket}", [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"])
+    return (
+        stream
+        | {"deny_delete": False, "allow_rollup_hdrs": True, "allow_direct": True}
+        | ({"max_bytes": bytes_max} if bytes_max else {})
+    )
