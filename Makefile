@@ -33,8 +33,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/generate.py docs/links.py
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/links.py
 
 bench: $(EXAMPLES)
 	$(BIN)/python -m dtf.benchmarks $(ARGS)
