@@ -1,0 +1,136 @@
+"""Listings and records for people. Rule: a narrow terminal loses columns, never rows or meaning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..core.listing import CellKind, Column, Field, Listing, Record
+from . import formats
+from .console import ascii_only
+from .glyphs import look, mark
+
+NARROW = 90
+"""Below this width columns marked `wide` are left out."""
+_RIGHT: frozenset[CellKind] = frozenset({"count", "number", "duration_us", "bytes"})
+
+
+def show_listing(console: Console, listing: Listing, *, now_ns: int | None = None) -> None:
+    """The rows are on the console as an aligned table with headings."""
+    console.print(listing_table(console, listing, now_ns=now_ns))
+
+
+def listing_table(console: Console, listing: Listing, *, now_ns: int | None = None) -> Table:
+    """The listing as a borderless table that fits the console."""
+    now = time.time_ns() if now_ns is None else now_ns
+    narrow = console.width < NARROW
+    shown = [
+        (position, column)
+        for position, column in enumerate(listing.columns)
+        if not (narrow and column.wide)
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    flexible = any(column.flexible for _, column in shown)
+    for place, (_, column) in enumerate(shown):
+        stretches = column.flexible or (not flexible and place == len(shown) - 1)
+        table.add_column(
+            column.heading,
+            justify="right" if column.kind in _RIGHT else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=None if stretches else _least(console, listing, column, now),
+        )
+    plain = ascii_only(console)
+    for row in listing.rows:
+        table.add_row(*(cell(row[place], column.kind, now, plain) for place, column in shown))
+    return table
+
+
+def _least(console: Console, listing: Listing, column: Column, now: int) -> int | None:
+    """Room for the widest cell of a column that must not be cut, up to a third of the line."""
+    place = list(listing.columns).index(column)
+    plain = ascii_only(console)
+    widest = max(
+        (cell(row[place], column.kind, now, plain).cell_len for row in listing.rows[:200]),
+        default=0,
+    )
+    return min(max(widest, len(column.heading)), console.width // 3)
+
+
+def cell(value: Any, kind: CellKind, now_ns: int, plain: bool) -> Text:
+    """One value as people read it."""
+    if value is None:
+        return Text(formats.UNKNOWN, style="dim")
+    if kind in ("verdict", "state"):
+        return state_text(str(value), plain)
+    return Text(_plain_text(value, kind, now_ns, plain))
+
+
+def _plain_text(value: Any, kind: CellKind, now_ns: int, plain: bool) -> str:
+    match kind:
+        case "id":
+            return formats.short_run(str(value))
+        case "count" | "number":
+            return formats.number(value) if isinstance(value, (int, float)) else str(value)
+        case "duration_us":
+            return formats.duration(value, ascii_only=plain)
+        case "bytes":
+            return formats.size(value)
+        case "time_ns":
+            return formats.ago(value, now_ns)
+        case "age_ms":
+            return formats.span(value / 1000)
+        case _:
+            return value if isinstance(value, str) else compact(value)
+
+
+def compact(value: Any) -> str:
+    """Any JSON value on one line; a flat object as `a=1 b=x`."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={compact(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(compact(item) for item in value)
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def state_text(name: str, plain: bool) -> Text:
+    """Mark and word of a verdict or state, coloured."""
+    seen = look(name)
+    return Text(f"{mark(name, ascii_only=plain)} {seen.word}", style=seen.style)
+
+
+def show_record(console: Console, record: Record, *, now_ns: int | None = None) -> None:
+    """Title, fields, parts and text of a record are on the console."""
+    now = time.time_ns() if now_ns is None else now_ns
+    blocks: list[RenderableType] = []
+    if record.title:
+        blocks.append(Text(record.title, style="bold"))
+    if record.fields:
+        blocks.append(_fields_table(console, record.fields, now))
+    for part in record.parts:
+        if part.rows:
+            heading = Text(f"\n{part.kind}", style="bold")
+            blocks += [heading, listing_table(console, part, now_ns=now)]
+        elif part.empty:
+            blocks.append(Text(f"\n{part.kind}: {part.empty}", style="dim"))
+    if record.text:
+        blocks += [Text(""), Text(record.text)]
+    console.print(Group(*blocks))
+
+
+def _fields_table(console: Console, fields: Sequence[Field], now_ns: int) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    plain = ascii_only(console)
+    for field in fields:
+        if field.value is None and field.kind != "verdict":
+            continue
+        table.add_row(field.heading, cell(field.value, field.kind, now_ns, plain))
+    return table
