@@ -497,7 +497,8 @@ class Scheduler:
 
     def _no_capacity(self, lane: Lane, rulings: Rulings) -> None:
         need = lane.requirement
-        message = f"no worker of the pool fits {need.hardware} with {need.cpu_milli / 1000:g} cores; see `dtf plan`"
+        cores = f"{need.cpu_milli / 1000:g} cores"
+        message = f"no worker of the pool fits {need.hardware} with {cores}; see `dtf plan`"
         for source in list(lane.heap):
             run = source.run
             if (
