@@ -16,7 +16,15 @@ from . import events as e
 from .codec import encode_event
 from .errors import FoldVersionError
 from .ids import run_id, split_token
-from .model import INFRASTRUCTURE, Cause, Verdict, spec_problem
+from .model import (
+    INFRASTRUCTURE,
+    RUN_TASKS_MAX,
+    Cause,
+    Verdict,
+    array_length,
+    array_problem,
+    spec_problem,
+)
 from .state import VERDICT_CODE, Attempt, Finish, Group, Pool, Run, Task, Worker
 from .subjects import Subject
 
@@ -135,11 +143,12 @@ def _tasks_submitted(
         return "duplicate" if known == digest else "conflict"
     if run.closed:
         return "run_closed"
-    problem = spec_problem(event.spec)
+    problem = spec_problem(event.spec) or array_problem(event.items, event.axes, event.count)
     if problem is None and event.group in run.groups:
         problem = "there is another group of this name in the run"
-    if problem is None and sum(x is not None for x in (event.items, event.axes, event.count)) > 1:
-        problem = "give one of items, axes and count"
+    size = 0 if problem else array_length(event.items, event.axes, event.count)
+    if run.size + size > RUN_TASKS_MAX:
+        problem = f"a run holds at most {RUN_TASKS_MAX} tasks"
     group = Group(event) if problem is None else None
     if group is None:
         run.invalid = run.invalid or f"part {event.part}, group {event.group}: {problem}"[:256]

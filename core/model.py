@@ -235,6 +235,25 @@ class Axis(Struct, frozen=True, kw_only=True):
     values: Annotated[list[Raw], Meta(min_length=1)]
 
 
+GROUP_TASKS_MAX = 10_000_000
+RUN_TASKS_MAX = 50_000_000
+"""Most tasks of one group and of one run: bounds by rule, since running out of memory decides
+differently on every machine (protocol F1)."""
+
+
+def array_problem(
+    items: list[Raw] | None, axes: list[Axis] | None, count: int | None
+) -> str | None:
+    """Why a well-typed array still makes no sense, or None. Shared by border and fold."""
+    if sum(each is not None for each in (items, axes, count)) > 1:
+        return "give one of items, axes and count"
+    if axes is not None and len({axis.name for axis in axes}) < len(axes):
+        return "two axes have the same name"
+    if array_length(items, axes, count) > GROUP_TASKS_MAX:
+        return f"a group holds at most {GROUP_TASKS_MAX} tasks"
+    return None
+
+
 def array_length(items: list[Raw] | None, axes: list[Axis] | None, count: int | None) -> int:
     """How many tasks a group holds: the items, the product of the axes, the count, or one."""
     if items is not None:
