@@ -84,10 +84,13 @@ class RunSubmitted(
     """A publisher asks for a run. The run's id must be `ids.run_id(publisher, key)`."""
 
     key: Annotated[str, Meta(min_length=1, max_length=256)]
+    """The publisher's own word for this run, such as a commit and a job: one key is one run."""
     name: Text = ""
+    """Title for people."""
     priority: Priority = 0
     """Higher runs first."""
     labels: dict[str, str] = {}
+    """For queries, such as a branch; nothing is decided by them."""
     wait_for_capacity: bool = False
     """Keep tasks no living worker could ever run queued, not settled as no_capacity."""
     retry_of: Name | None = None
@@ -104,14 +107,18 @@ class TasksSubmitted(
     """
 
     part: Annotated[int, Meta(ge=0, le=1_000_000)]
+    """Number of this part, from 0; its identity within the run."""
     group: Annotated[Name, Meta(max_length=52)]
+    """Name of the group, unique in the run."""
     spec: TaskSpec
     label: Text = ""
+    """Title of the group for people."""
     items: Annotated[list[Raw], Meta(min_length=1, max_length=1_000_000)] | None = None
     """Parameters (a JSON object each), one task an item."""
     axes: Annotated[list[Axis], Meta(min_length=1, max_length=16)] | None = None
     """Matrix: one task for each element of the product, last axis fastest."""
     count: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    """So many tasks without parameters."""
 
 
 class RunSealed(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="RunSealed"):

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from generators import errors, events
+from generators import errors, events, settings
 
 DOCS = Path(__file__).parent
 PAGES: dict[str, Callable[[], str]] = {
     "reference/events.md": events.page,
     "reference/schema/events.schema.json": events.schema,
+    "reference/config.md": settings.page,
     "reference/errors.md": errors.errors_page,
     "reference/exit-codes.md": errors.exit_codes_page,
 }
