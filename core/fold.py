@@ -8,13 +8,13 @@ reason (protocol F1-F6).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .codec import Undecodable, decode_batch
 from .errors import FoldVersionError
 from .events import WRITERS, Event
-from .evolve import STEPS
+from .evolve import STEPS, Step
 from .ports import Message
 from .state import Pool
 from .subjects import Subject, Subjects
@@ -37,9 +37,13 @@ NO_VOIDS: tuple[str, ...] = ("",) * 1024
 class Fold:
     """A pool's state and the one door that changes it."""
 
-    def __init__(self, name: str, pool: Pool | None = None) -> None:
+    def __init__(
+        self, name: str, pool: Pool | None = None, steps: Mapping[type, Step] = STEPS
+    ) -> None:
         self.subjects = Subjects(name)
         self.pool = pool if pool is not None else Pool(name)
+        self._steps = steps
+        """The steps of `evolve`, possibly watched: a reader may look at the state before one, never change it."""
 
     def apply(self, message: Message) -> Judged:
         """Fold the next message; the state then stands at its sequence.
@@ -67,7 +71,7 @@ class Fold:
     def _judge(
         self, subject: Subject, events: Sequence[Event | Undecodable], sequence: int
     ) -> Sequence[str]:
-        pool, allowed = self.pool, WRITERS[subject.kind]
+        pool, allowed, steps = self.pool, WRITERS[subject.kind], self._steps
         voids: list[str] = []
         clean = True
         for index, event in enumerate(events):
@@ -78,7 +82,7 @@ class Fold:
                 reason = "no_pool"  # F7
             else:
                 try:
-                    reason = STEPS[kind](pool, subject, event, sequence, index)
+                    reason = steps[kind](pool, subject, event, sequence, index)
                 except FoldVersionError:
                     raise
                 except (
