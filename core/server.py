@@ -1,7 +1,10 @@
-"""The embedded nats-server. Rule: acknowledged means fsync'ed, only this machine may come in, and it ends with its owner.
+"""The embedded nats-server.
 
-One server a data directory (a lock held by the server process itself says so). Credentials are made once and kept in
-the directory with mode 0600, like the configuration. The operator's own binary: environment variable DTF_NATS_SERVER.
+Rule: acknowledged means fsync'ed, only this machine may come in, and it ends with its owner.
+
+One server a data directory (a lock held by the server process itself says so). Credentials are made
+once and kept in the directory with mode 0600, like the configuration. The operator's own binary:
+environment variable DTF_NATS_SERVER.
 """
 
 from __future__ import annotations
@@ -145,7 +148,8 @@ def _try_lock(path: Path) -> int | None:
 class EmbeddedServer:
     """A nats-server of our own on 127.0.0.1; `async with` starts and stops it.
 
-    `port` None: a free one, kept over `stop` and `start` of this object. `detached`: it survives this process.
+    `port` None: a free one, kept over `stop` and `start` of this object. `detached`: it survives
+    this process.
     """
 
     def __init__(
@@ -169,7 +173,7 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._credentials: Credentials | None = None
 
-    # -- facts ----------------------------------------------------------------------------------------------------
+    # -- facts ---------------------------------------------------------------------------------
     @property
     def url(self) -> str:
         """Where it listens; known from the first `start` on."""
@@ -203,9 +207,12 @@ class EmbeddedServer:
             self._credentials = credentials(self.data_dir)
         return self._credentials
 
-    # -- life -----------------------------------------------------------------------------------------------------
+    # -- life ----------------------------------------------------------------------------------
     async def start(self) -> None:
-        """The server answers. Raises `ServerUnavailable` naming what stands in the way; no-op when it runs."""
+        """The server answers.
+
+        Raises `ServerUnavailable` naming what stands in the way; no-op when it runs.
+        """
         if self.pid is not None:
             return
         binary = find_binary()
@@ -230,7 +237,9 @@ class EmbeddedServer:
         write_private(self.data_dir / "server.json", msgspec.json.encode(state))
 
     async def stop(self) -> None:
-        """The server has ended in order (SIGTERM, then SIGKILL after 10 s); clients reconnect after a `start`."""
+        """The server has ended in order (SIGTERM, then SIGKILL after 10 s); clients reconnect after
+        a `start`.
+        """
         process = self._process
         if process is None:
             return
@@ -275,8 +284,8 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # a Ctrl-C at the terminal is ours to handle, not the server's
-                preexec_fn=_die_with_parent(self.detached),  # noqa: PLW1509
+                start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
+                preexec_fn=_die_with_parent(self.detached),
                 pass_fds=() if sys.platform == "win32" else (lock,),
             )
 
@@ -367,7 +376,9 @@ def _quoted(value: object) -> str:
 
 
 def _die_with_parent(detached: bool) -> Callable[[], None] | None:
-    """For the child between fork and exec: SIGTERM when the starting thread's process ends (Linux only)."""
+    """For the child between fork and exec: SIGTERM when the starting thread's process ends (Linux
+    only).
+    """
     if detached or sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,7 @@
-"""Making a pool on a server. Rule: idempotent and safe to call by many at once; existing data is never changed or lost."""
+"""Making a pool on a server.
+
+Rule: idempotent and safe to call by many at once; existing data is never changed or lost.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ STREAM_EXISTS = 10058
 WRONG_LAST_SEQUENCE = 10071
 UUID_KEY = "dtf_pool_uuid"
 DUPLICATE_WINDOW_S = 120
-"""How long the broker knows a message id. Longer costs memory (about 100 B an id); the fold needs none of it (F6)."""
+"""How long the broker knows a message id.
+
+Longer costs memory (about 100 B an id); the fold needs none of it (F6).
+"""
 
 
 async def init_pool(
@@ -31,10 +37,11 @@ async def init_pool(
     log_bytes_max: int | None = None,
     blob_bytes_max: int | None = None,
 ) -> str:
-    """The pool's streams, lease bucket and object stores exist and its log begins with `PoolCreated`; its uuid.
+    """The pool's streams, lease bucket and object stores exist and its log begins with
+    `PoolCreated`; its uuid.
 
-    What exists already stays as it is. Raises `ApiError` when the server refuses (no JetStream, no permission, too few
-    servers for `replicas`), `LogUnavailable` without an answer.
+    What exists already stays as it is. Raises `ApiError` when the server refuses (no JetStream, no
+    permission, too few servers for `replicas`), `LogUnavailable` without an answer.
     """
     subjects = Subjects(pool)
     log = _log_stream(subjects, log_bytes_max)
@@ -60,7 +67,9 @@ async def _create(connection: Connection, config: dict[str, Any]) -> None:
 
 
 async def _first_event(connection: Connection, subjects: Subjects) -> str:
-    """The log's uuid; the first caller writes it as the log's first message, fenced on an empty log."""
+    """The log's uuid; the first caller writes it as the log's first message, fenced on an empty
+    log.
+    """
     info = await connection.api(f"STREAM.INFO.{subjects.log_stream}")
     known = (info["config"].get("metadata") or {}).get(UUID_KEY)
     uuid = str(known or uuid4())
@@ -129,13 +138,17 @@ def _output_stream(subjects: Subjects) -> dict[str, Any]:
 
 
 def _lease_bucket(bucket: str) -> dict[str, Any]:
-    """A KV bucket of history 1 (more would raise the shortest TTL); expiry leaves a marker that watchers see."""
+    """A KV bucket whose keys leave a marker when they expire, so that watchers see it at once.
+
+    History 1, because more would make the marker's time the shortest TTL of a lease. Markers stay
+    for a year: without one a key's revision would fall back to 0 unseen.
+    """
     return _stream(f"KV_{bucket}", [f"$KV.{bucket}.>"]) | {
         "max_msgs_per_subject": 1,
         "allow_rollup_hdrs": True,
         "allow_direct": True,
         "allow_msg_ttl": True,
-        "subject_delete_marker_ttl": 60 * SECOND_NS,
+        "subject_delete_marker_ttl": 365 * 86_400 * SECOND_NS,
     }
 
 

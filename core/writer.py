@@ -1,8 +1,11 @@
-"""Group commit. Rule: one un-acknowledged message a subject; whatever comes meanwhile goes into the next one.
+"""Group commit.
 
-Idle, an event leaves at the next tick of the loop; under load a message takes all that waits, cut by count and bytes.
-No task, future or timer per event. A message that got no answer is sent again under its own id until the writer is
-closed (a time-out is never a no); one the log refuses is split until the refused event stands alone.
+Rule: one un-acknowledged message a subject; whatever comes meanwhile goes into the next one.
+
+Idle, an event leaves at the next tick of the loop; under load a message takes all that waits, cut
+by count and bytes. No task, future or timer per event. A message that got no answer is sent again
+under its own id until the writer is closed (a time-out is never a no); one the log refuses is split
+until the refused event stands alone.
 """
 
 from __future__ import annotations
@@ -54,7 +57,8 @@ class _Lane:
 
 
 class GroupWriter:
-    """Writes events to a log in order per subject, many to a message, and says when each is durable.
+    """Writes events to a log in order per subject, many to a message, and says when each is
+    durable.
 
     `on_error(error)` hears of each event the log refuses for good; its `stored` is never called.
     """
@@ -86,9 +90,12 @@ class GroupWriter:
         self._closed = False
         self._loop = asyncio.get_running_loop()
 
-    # -- in -------------------------------------------------------------------------------------------------------
+    # -- in ------------------------------------------------------------------------------------
     def put(self, subject: str, event: Event, stored: Stored | None = None) -> None:
-        """The event will be stored; `stored(sequence, index)` is called when it is durable. Encoded at once."""
+        """The event will be stored; `stored(sequence, index)` is called when it is durable.
+
+        Encoded at once.
+        """
         self.put_encoded(subject, encode_event(event), stored)
 
     def put_encoded(self, subject: str, data: bytes, stored: Stored | None = None) -> None:
@@ -119,7 +126,10 @@ class GroupWriter:
         await future
 
     async def aclose(self) -> None:
-        """Nothing more is sent; what was not acknowledged may or may not be stored. Call `flushed` before."""
+        """Nothing more is sent; what was not acknowledged may or may not be stored.
+
+        Call `flushed` before.
+        """
         if self._closed:
             return
         self._closed = True
@@ -132,7 +142,7 @@ class GroupWriter:
             if not future.done():
                 future.cancel()
 
-    # -- out ------------------------------------------------------------------------------------------------------
+    # -- out -----------------------------------------------------------------------------------
     def _flush_later(self) -> None:
         if self._flushing is None:
             if self._linger_s:

@@ -14,7 +14,7 @@ from dtf.core.subjects import Subjects
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    """A running nats-server with its own data directory; fsync off, because no test pulls the plug."""
+    """A running nats-server of its own; fsync off, because no test pulls the plug."""
     async with EmbeddedServer(tmp_path / "server", sync_always=False) as running:
         yield running
 

@@ -1,4 +1,7 @@
-"""NATS credentials files without the nkeys package. Rule: secrets are read when needed and never kept or logged."""
+"""NATS credentials files without the nkeys package.
+
+Rule: secrets are read when needed and never kept or logged.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ def _block(path: Path, pattern: re.Pattern[str], what: str) -> str:
 
 
 def jwt_and_signer(path: Path) -> tuple[Callable[[], bytes], Callable[[str], bytes]]:
-    """Callbacks for nats-py: the JWT, and the base64 signature of a nonce. Each reads the file anew (renewal)."""
+    """Callbacks for nats-py: the JWT, and the base64 signature of a nonce.
+
+    Each reads the file anew (renewal).
+    """
 
     def jwt() -> bytes:
         return _block(path, JWT_BLOCK, "user JWT").encode()

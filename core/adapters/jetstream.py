@@ -1,6 +1,9 @@
-"""The event log on JetStream. Rule: an append is one message with its id; what the broker said is what the caller hears.
+"""The event log on JetStream.
 
-No task, future or queue per message: answers come through the connection's one inbox and call `done` from the parser.
+Rule: an append is one message with its id; what the broker said is what the caller hears.
+
+No task, future or queue per message: answers come through the connection's one inbox and call
+`done` from the parser.
 """
 
 from __future__ import annotations
@@ -139,7 +142,10 @@ class JetStreamLog:
         return LogReader(self.connection, self.stream, filters, after, name=name).batches()
 
     async def tail(self) -> LogTail:
-        """See `EventLog.tail`. Raises `NotFound` without a stream, `LogUnavailable` without an answer."""
+        """See `EventLog.tail`.
+
+        Raises `NotFound` without a stream, `LogUnavailable` without an answer.
+        """
         try:
             state = (await self.connection.api(f"STREAM.INFO.{self.stream}"))["state"]
         except ApiError as error:

@@ -1,9 +1,12 @@
-"""Reading a stream without a gap or a repeat. Rule: only what was asked for arrives, and every step is checked.
+"""Reading a stream without a gap or a repeat.
 
-A pull consumer of our own (ephemeral, no acks, in memory), two requests outstanding, heartbeats, consumer sequences
-compared; after any doubt (silence, a finished consumer, a reconnect) a new consumer starts at the last message + 1.
-Credit is given when the iterator is asked for more, so a reader that stalls holds at most `CREDIT` messages or
-about 2 x `PULL_BYTES`, and costs the server nothing.
+Rule: only what was asked for arrives, and every step is checked.
+
+A pull consumer of our own (ephemeral, no acks, in memory), two requests outstanding, heartbeats,
+consumer sequences compared; after any doubt (silence, a finished consumer, a reconnect) a new
+consumer starts at the last message + 1. Credit is given when the iterator is asked for more, so a
+reader that stalls holds at most `CREDIT` messages or about 2 x `PULL_BYTES`, and costs the server
+nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
-
 
 from ..errors import AppendRefused, DtfError, LogGap, LogUnavailable, NotFound
 from ..ids import random_id
@@ -32,7 +34,9 @@ _PENDING = re.compile(rb"Nats-Pending-Messages: (\d+)")
 
 
 def message_headers(raw: bytes | None) -> Mapping[str, str] | None:
-    """The headers of a stored message; None when there is none but the `Nats-Msg-Id` every writer of ours sets."""
+    """The headers of a stored message; None when there is none but the `Nats-Msg-Id` every writer
+    of ours sets.
+    """
     if not raw or (raw.startswith(_ID_ONLY) and raw.count(b"\r\n") == 3):
         return None
     found: dict[str, str] = {}
@@ -80,7 +84,10 @@ class LogReader:
         self._loop = asyncio.get_running_loop()
 
     async def batches(self) -> AsyncIterator[list[Message]]:
-        """Lists of messages in order, each as soon as it arrived, without end. Errors as `EventLog.read`."""
+        """Lists of messages in order, each as soon as it arrived, without end.
+
+        Errors as `EventLog.read`.
+        """
         self.open()
         try:
             while True:
@@ -128,7 +135,7 @@ class LogReader:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # -- from the parser ------------------------------------------------------------------------------------------
+    # -- from the parser -----------------------------------------------------------------------
     def _on_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         self._heard = self._loop.time()
         if not reply.startswith(b"$JS.ACK."):
@@ -176,7 +183,7 @@ class LogReader:
             self._on_doubt()
         self._timer = self._loop.call_later(HEARTBEAT_S, self._check_silence)
 
-    # -- the consumer ---------------------------------------------------------------------------------------------
+    # -- the consumer --------------------------------------------------------------------------
     def _give_credit(self) -> None:
         while self._outstanding <= CREDIT - PULL and not self._broken:
             request = b'{"batch":%d,"max_bytes":%d,"expires":20000000000,"idle_heartbeat":%d}' % (

@@ -1,4 +1,7 @@
-"""The ports in memory: same promises, plus faults on demand. Rule: deterministic; nothing happens that a test did not ask for."""
+"""The ports in memory: same promises, plus faults on demand.
+
+Rule: deterministic; nothing happens that a test did not ask for.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ __all__ = ["ManualClock", "MemoryBlobs", "MemoryLease", "MemoryLog", "SystemCloc
 class MemoryLog:
     """`EventLog` in memory.
 
-    Faults: `offline` (nothing is stored, no answer), `lose_answers = n` (the next n appends are stored but unanswered),
-    `lose_appends = n` (the next n are neither), `refuse(subject, data) -> reason or ""`, `hold()` and `let_go()`
-    (appends are stored in order but answered only at `let_go`).
+    Faults: `offline` (nothing is stored, no answer), `lose_answers = n` (the next n appends are
+    stored but unanswered), `lose_appends = n` (the next n are neither), `refuse(subject, data) ->
+    reason or ""`, `hold()` and `let_go()` (appends are stored in order but answered only at
+    `let_go`).
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class MemoryLog:
         self._held: deque[tuple[Callable[[Appended | Exception], None], Appended]] | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
-    # -- writing --------------------------------------------------------------------------------------------------
+    # -- writing -------------------------------------------------------------------------------
     async def append(
         self, subject: str, data: bytes, message_id: str, *, timeout: float = 2.0
     ) -> Appended:
@@ -108,7 +112,10 @@ class MemoryLog:
         return self.refuse(subject, data)
 
     def write(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
-        """A message is stored, past every fault; its sequence. For tests that write the log themselves."""
+        """A message is stored, past every fault; its sequence.
+
+        For tests that write the log themselves.
+        """
         sequence = self.first + len(self.messages)
         time_ns = self._clock.time_ns() if self._clock is not None else sequence * 1_000_000
         self.messages.append(Message(sequence, subject, data, time_ns, headers))
@@ -132,7 +139,7 @@ class MemoryLog:
         del self.messages[:gone]
         self.first += gone
 
-    # -- reading --------------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------
     async def read(
         self, filters: Sequence[str], after: int, *, name: str = ""
     ) -> AsyncIterator[list[Message]]:
@@ -186,7 +193,8 @@ class MemoryLease:
         if expected != self.state.revision:
             return None
         self._set(holder)
-        self._expiry = self._clock.call_later(ttl_ms * 1_000_000, lambda: self._set(""))
+        whole_s = max(1, -(-ttl_ms // 1000))  # as the server counts
+        self._expiry = self._clock.call_later(whole_s * 1_000_000_000, lambda: self._set(""))
         return self.state.revision
 
     async def release(self, expected: int) -> bool:
@@ -237,7 +245,7 @@ class MemoryBlobs:
 
     async def put_file(self, path: Path) -> str:
         """See `BlobStore.put_file`."""
-        return await self.put(path.read_bytes())
+        return await self.put(await asyncio.to_thread(path.read_bytes))
 
     async def get(self, digest: str, *, bytes_max: int = 64 * 1024 * 1024) -> bytes:
         """See `BlobStore.get`."""
@@ -271,12 +279,14 @@ class MemoryBlobs:
 
 
 def subject_matches(pattern: str, subject: str) -> bool:
-    """Whether a NATS subject falls under a pattern with `*` (one token) and `>` (one or more at the end)."""
+    """Whether a NATS subject falls under a pattern with `*` (one token) and `>` (one or more at the
+    end).
+    """
     wanted, given = pattern.split("."), subject.split(".")
-    for index, token in enumerate(wanted):
-        if token == ">":
+    for index, part in enumerate(wanted):
+        if part == ">":
             return len(given) > index
-        if index >= len(given) or (token != "*" and token != given[index]):
+        if index >= len(given) or (part != "*" and part != given[index]):
             return False
     return len(wanted) == len(given)
 

@@ -1,7 +1,10 @@
-"""A NATS connection as dtf uses it. Rule: every request is answered exactly once, by data or by an error, on the loop.
+"""A NATS connection as dtf uses it.
 
-Nothing is queued while the server is away: a request then fails at once with `LogUnavailable`, and whoever must not
-lose it asks again under the same message id. nats-py itself is imported by `connect` only.
+Rule: every request is answered exactly once, by data or by an error, on the loop.
+
+Nothing is queued while the server is away: a request then fails at once with `LogUnavailable`, and
+whoever must not lose it asks again under the same message id. nats-py itself is imported by
+`connect` only.
 """
 
 from __future__ import annotations
@@ -85,7 +88,7 @@ class Connection:
         self._waiting: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
 
-    # -- facts ----------------------------------------------------------------------------------------------------
+    # -- facts ---------------------------------------------------------------------------------
     @property
     def connected(self) -> bool:
         return bool(self.nc.is_connected)
@@ -102,18 +105,25 @@ class Connection:
         return self.nc._client_id if self.connected else None
 
     @property
+    def clustered(self) -> bool:
+        """Whether the server says it is one of several."""
+        return bool(self.nc._server_info.get("cluster"))
+
+    @property
     def payload_max(self) -> int:
         """Most bytes of one message, headers included, the server takes."""
         return int(self.nc._max_payload)
 
-    # -- asking ---------------------------------------------------------------------------------------------------
+    # -- asking --------------------------------------------------------------------------------
     def ask(
         self, subject: str, data: bytes, done: Done, timeout: float = 2.0, headers: bytes = b""
     ) -> None:
-        """Send a request; `done` is called once from the loop with the answer's data or the error. No task.
+        """Send a request; `done` is called once from the loop with the answer's data or the error.
 
-        Errors: `LogUnavailable` (no connection, no answer in `timeout` seconds, disconnected meanwhile),
-        `NoResponders`, `AppendRefused` (too large, no permission, not a subject).
+        No task.
+
+        Errors: `LogUnavailable` (no connection, no answer in `timeout` seconds, disconnected
+        meanwhile), `NoResponders`, `AppendRefused` (too large, no permission, not a subject).
         """
         if SUBJECT.fullmatch(subject) is None:
             refusal: DtfError = AppendRefused(f"{subject[:200]!r} is not a subject")
@@ -152,7 +162,7 @@ class Connection:
     async def api(
         self, suffix: str, payload: object | None = None, timeout: float = 5.0
     ) -> dict[str, Any]:
-        """JetStream's answer to an API call; raises `ApiError` for its no, and what `ask` raises."""
+        """JetStream's answer to an API call. Raises `ApiError` for its no, and what `ask` gives."""
         data = b"" if payload is None else msgspec.json.encode(payload)
         raw = await self.request(f"{self.options.js_prefix}.{suffix}", data, timeout)
         answer: dict[str, Any] = msgspec.json.decode(raw)
@@ -171,7 +181,7 @@ class Connection:
         return self.nc.post(_publish_command(subject.encode(), reply.encode(), b"", data))
 
     def listen(self, subject: str, handler: Handler) -> int:
-        """`handler(subject, reply, data, headers)` is called from the parser until `unlisten(id)`."""
+        """`handler(subject, reply, data, headers)` is called by the parser until `unlisten(id)`."""
         return self.nc.listen(subject, handler)
 
     def unlisten(self, sid: int) -> None:
@@ -207,7 +217,7 @@ class Connection:
         await self.nc.close()
         self._wake()
 
-    # -- facts from the client ------------------------------------------------------------------------------------
+    # -- facts from the client -----------------------------------------------------------------
     def _start(self) -> None:
         self.nc.listen(self._prefix + "*", self._on_answer)
 
@@ -288,11 +298,12 @@ async def connect(
     on_closed: Callable[[], None] | None = None,
     patience_s: float = 2.0,
 ) -> Connection:
-    """A connection that is up. Tries for `patience_s`, then raises `ServerUnavailable`; wrong credentials raise at once.
+    """A connection that is up.
 
-    `on_closed` is called when the connection ends for good without `aclose`.
+    Tries for `patience_s`, then raises `ServerUnavailable`. Wrong credentials raise `InvalidConfig`
+    at once. `on_closed` is called when the connection ends for good without `aclose`.
     """
-    from .safe_client import SafeClient  # lazy: nats-py costs 0.1-0.5 s to import
+    from .safe_client import Error, SafeClient  # lazy: nats-py costs 0.1-0.5 s to import
 
     nc = SafeClient()
     connection = Connection(options, nc)
@@ -301,46 +312,36 @@ async def connect(
     async def on_error(error: Exception) -> None:
         await connection._on_error(error)
         text = str(error).lower()
-        if "authorization" in text or "authentication" in text:
-            if not refused.done():
-                refused.set_result(str(error))
+        if ("authorization" in text or "authentication" in text) and not refused.done():
+            refused.set_result(str(error))
 
     async def on_nats_closed() -> None:
         if not connection.closed and on_closed is not None:
             on_closed()
 
-    opening = asyncio.ensure_future(
-        nc.connect(
-            servers=[url.strip() for url in options.url.split(",")],
-            error_cb=on_error,
-            disconnected_cb=connection._on_disconnected,
-            reconnected_cb=connection._on_reconnected,
-            closed_cb=on_nats_closed,
-            name=options.name,
-            connect_timeout=2,
-            reconnect_time_wait=0.1,
-            max_reconnect_attempts=-1,
-            ping_interval=5,
-            max_outstanding_pings=2,
-            pending_size=8 * 1024 * 1024,
-            inbox_prefix=options.inbox_prefix,
-            **_authentication(options),
-        )
-    )
+    settings = _settings(options) | {"error_cb": on_error, "closed_cb": on_nats_closed}
+    settings["disconnected_cb"] = connection._on_disconnected
+    settings["reconnected_cb"] = connection._on_reconnected
+    opening: asyncio.Task[None] = asyncio.ensure_future(nc.connect(**settings))
+    ready = False
     try:
-        await asyncio.wait({opening, refused}, timeout=patience_s, return_when="FIRST_COMPLETED")
+        async with asyncio.timeout(patience_s):
+            await asyncio.wait((opening, refused), return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
             connection._start()
+            ready = True
             return connection
-    except (OSError, ValueError) as error:
+    except TimeoutError:
+        pass
+    except (OSError, ValueError, Error) as error:
         raise InvalidConfig(f"cannot connect to {options.url}: {error}") from error
     finally:
-        if not nc.is_connected:
+        if not ready:
             await _abandon(opening, connection)
     if refused.done():
-        raise ServerUnavailable(
-            f"{options.url} refused the credentials of {options.name!r}: {refused.result()}",
+        raise InvalidConfig(
+            f"{options.url} refused the credentials of {options.name!r} ({refused.result()})",
             remedy="Check user, password, token or credentials file.",
         )
     raise ServerUnavailable(
@@ -349,11 +350,27 @@ async def connect(
     )
 
 
-async def _abandon(opening: asyncio.Future[None], connection: Connection) -> None:
+def _settings(options: NatsOptions) -> dict[str, Any]:
+    return {
+        "servers": [url.strip() for url in options.url.split(",")],
+        "name": options.name,
+        "connect_timeout": 2,
+        "reconnect_time_wait": 0.1,
+        "max_reconnect_attempts": -1,
+        "ping_interval": 5,
+        "max_outstanding_pings": 2,
+        "pending_size": 8 * 1024 * 1024,
+        "inbox_prefix": options.inbox_prefix,
+        **_authentication(options),
+    }
+
+
+async def _abandon(opening: asyncio.Task[None], connection: Connection) -> None:
+    """Nothing of a connection that did not come up is left."""
     opening.cancel()
-    await asyncio.wait({opening})
+    await asyncio.wait((opening,))
     if not opening.cancelled():
-        opening.exception()  # told by the caller
+        opening.exception()  # the caller tells it
     if connection.nc._flush_queue is not None:
         await connection.aclose()
 

@@ -1,7 +1,9 @@
-"""nats-py with its known defects mended, and a synchronous path beside it. Rule: one override per defect, each with a test.
+"""nats-py with its known defects mended, and a synchronous path beside it.
 
-Touches private methods, so `nats-py` is pinned to 2.16.0. Importing this module imports nats (0.1 s to 0.5 s): only
-`nats_client.connect` does so.
+Rule: one override per defect, each with a test.
+
+Touches private methods, so `nats-py` is pinned to 2.16.0. Importing this module imports nats (0.1 s
+to 0.5 s): only `nats_client.connect` does so.
 """
 
 from __future__ import annotations
@@ -21,16 +23,19 @@ Handler = Callable[[bytes, bytes, bytes, bytes | None], None]
 
 
 class SafeClient(Client):
-    """A NATS client whose read loop cannot die unnoticed and that publishes and delivers without a task."""
+    """A NATS client whose read loop cannot die unnoticed and that publishes and delivers without a
+    task.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._handlers: dict[int, Handler] = {}
         self._kicked = False
 
-    # -- the synchronous path -----------------------------------------------------------------------------------
+    # -- the synchronous path ------------------------------------------------------------------
     def post(self, command: bytes) -> bool:
-        """The command goes out with everything else of this loop tick; False (and nothing is kept) when not connected.
+        """The command goes out with everything else of this loop tick; False (and nothing is kept)
+        when not connected.
 
         Unlike `publish` nothing is buffered for after a reconnect: no ghosts.
         """
@@ -56,7 +61,9 @@ class SafeClient(Client):
         self._pending_data_size = 0
 
     def listen(self, subject: str, handler: Handler) -> int:
-        """Messages on `subject` call `handler` from the parser until `unlisten`; survives reconnects."""
+        """Messages on `subject` call `handler` from the parser until `unlisten`; survives
+        reconnects.
+        """
         self._sid += 1
         sid = self._sid
         self._subs[sid] = Subscription(self, sid, subject)
@@ -82,7 +89,7 @@ class SafeClient(Client):
         except Exception:  # boundary: a handler's bug must not end the read loop of everybody
             log.exception("handler of %r failed", subject)
 
-    # -- mended defects (nats.md 11) ------------------------------------------------------------------------------
+    # -- mended defects (nats.md 11) -----------------------------------------------------------
     async def _process_pong(self) -> None:
         """1: a PONG for a cancelled flush does not raise InvalidStateError into the read loop."""
         if self._pongs:
@@ -99,7 +106,9 @@ class SafeClient(Client):
         await self._flush_pending()
 
     async def _process_err(self, err_msg: str) -> None:
-        """4: whatever the server complains about, a connected client reconnects instead of closing for good."""
+        """4: whatever the server complains about, a connected client reconnects instead of closing
+        for good.
+        """
         message = err_msg.lower()
         if self.is_connected and "permissions violation" not in message:
             error = Error("nats: " + err_msg.strip("'"))
