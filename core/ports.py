@@ -8,7 +8,7 @@ suite runs on both.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -74,7 +74,7 @@ class EventLog(Protocol):
 
     def read(
         self, filters: Sequence[str], after: int, *, name: str = ""
-    ) -> AsyncIterator[list[Message]]:
+    ) -> AsyncGenerator[list[Message], None]:
         """Messages that match any filter (all when empty) with sequence > `after`, in order.
 
         Live, without end. Yields non-empty batches of what has arrived. Bounded: nothing more is
@@ -117,7 +117,7 @@ class LeaseStore(Protocol):
         """Give the key back if its revision is still `expected`; watchers learn at once."""
         ...
 
-    def watch(self) -> AsyncIterator[Lease]:
+    def watch(self) -> AsyncGenerator[Lease, None]:
         """The current state first, then every change, without end.
 
         A change is a claim, a renewal, a release or an expiry.

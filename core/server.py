@@ -393,6 +393,9 @@ def _die_with_parent(detached: bool) -> Callable[[], None] | None:
 
 
 async def _ended(process: subprocess.Popen[bytes], limit_s: float) -> None:
-    deadline = asyncio.get_running_loop().time() + limit_s
-    while process.poll() is None and asyncio.get_running_loop().time() < deadline:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit_s
+    while loop.time() < deadline:
+        if process.poll() is not None:
+            return
         await asyncio.sleep(POLL_S)

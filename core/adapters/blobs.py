@@ -17,7 +17,7 @@ import hashlib
 import io
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
@@ -144,7 +144,7 @@ class JetStreamBlobs:
         finally:
             temporary.unlink(missing_ok=True)
 
-    async def _content(self, digest: str, bytes_max: int | None) -> AsyncIterator[bytes]:
+    async def _content(self, digest: str, bytes_max: int | None) -> AsyncGenerator[bytes, None]:
         """The chunks of a blob; the iteration ends in `BlobCorrupt` when they were not its own."""
         async with self._limit(0, digest):
             entry = await self._entry(digest)
@@ -161,7 +161,9 @@ class JetStreamBlobs:
         if f"sha256:{found.hexdigest()}" != digest:
             raise BlobCorrupt(f"what is stored as {digest} has another content")
 
-    async def _chunks(self, entry: _Entry, digest: str, deadline: float) -> AsyncIterator[bytes]:
+    async def _chunks(
+        self, entry: _Entry, digest: str, deadline: float
+    ) -> AsyncGenerator[bytes, None]:
         left = entry.chunks
         if not left:
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import calendar
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -137,7 +137,7 @@ class JetStreamLog:
 
     def read(
         self, filters: Sequence[str], after: int, *, name: str = ""
-    ) -> AsyncIterator[list[Message]]:
+    ) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
         return LogReader(self.connection, self.stream, filters, after, name=name).batches()
 

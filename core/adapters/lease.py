@@ -9,7 +9,7 @@ a key permanent. Only the server's clock decides when a lease ends.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 
@@ -61,7 +61,7 @@ class JetStreamLease:
             raise AppendRefused(text)
         raise LogUnavailable(text)
 
-    async def watch(self) -> AsyncIterator[Lease]:
+    async def watch(self) -> AsyncGenerator[Lease, None]:
         """See `LeaseStore.watch`. Survives reconnects and server restarts; a state is told once."""
         reader = LogReader(
             self.connection,

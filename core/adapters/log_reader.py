@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from ..errors import AppendRefused, DtfError, LogGap, LogUnavailable, NotFound
@@ -83,7 +83,7 @@ class LogReader:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def batches(self) -> AsyncIterator[list[Message]]:
+    async def batches(self) -> AsyncGenerator[list[Message], None]:
         """Lists of messages in order, each as soon as it arrived, without end.
 
         Errors as `EventLog.read`.

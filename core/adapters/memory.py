@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import AppendRefused, BlobCorrupt, BlobMissing, DtfError, LogGap, LogUnavailable
@@ -142,7 +142,7 @@ class MemoryLog:
     # -- reading -------------------------------------------------------------------------------
     async def read(
         self, filters: Sequence[str], after: int, *, name: str = ""
-    ) -> AsyncIterator[list[Message]]:
+    ) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
         last = after
         if after > self.first + len(self.messages) - 1:
@@ -205,7 +205,7 @@ class MemoryLease:
         self._set("")
         return True
 
-    async def watch(self) -> AsyncIterator[Lease]:
+    async def watch(self) -> AsyncGenerator[Lease, None]:
         """See `LeaseStore.watch`."""
         queue: asyncio.Queue[Lease] = asyncio.Queue()  # a lease changes a few times a second
         queue.put_nowait(self.state)

@@ -17,6 +17,8 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
+__all__ = ["Error", "Handler", "SafeClient"]
+
 log = logging.getLogger("dtf.nats")
 Handler = Callable[[bytes, bytes, bytes, bytes | None], None]
 """Called from the parser with (subject, reply, data, raw headers or None)."""
