@@ -53,7 +53,7 @@ class LeaseKeeper:
 
     async def watch(self) -> None:
         """Follow the key for ever."""
-        async with aclosing(self.store.watch()) as changes:  # type: ignore[type-var]
+        async with aclosing(self.store.watch()) as changes:
             async for lease in changes:
                 self.seen = lease
                 self._changed.set()

@@ -21,19 +21,19 @@ from ..core.adapters.clock import SystemClock
 from ..core.adapters.jetstream import JetStreamLog
 from ..core.adapters.lease import JetStreamLease
 from ..core.adapters.nats_client import Connection as Broker
-from ..core.codec import MESSAGE_BYTES_MAX, decode_telemetry, encode_event, join_batch
+from ..core.codec import decode_telemetry, encode_event, join_batch
 from ..core.errors import LogUnavailable
 from ..core.fold import Fold, Judged
 from ..core.ids import check_name, random_id
-from ..core.ports import Appended, Clock, EventLog, LeaseStore, Message
+from ..core.ports import Clock, EventLog, LeaseStore, Message
 from .election import LeaseKeeper, new_nonce
 from .hints import Hints
 from .liveness import SILENCE_MS, Connection, Liveness
 from .overdue import Limits
-from .scheduler import Scheduler, Wave
+from .scheduler import Scheduler
+from .sender import RESEND_S, WaveSender
 
 log = logging.getLogger("dtf.coordinator")
-RESEND_S = 0.1
 TICK_S = 0.25
 
 
@@ -83,7 +83,8 @@ class Coordinator:
         )
         self._nonce = ""
         self._wake = asyncio.Event()
-        self._folded = asyncio.Condition()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        """Who waits for the fold to reach a sequence."""
         self._gone_holders: set[str] = set()
 
     @classmethod
@@ -129,12 +130,12 @@ class Coordinator:
 
     # -- folding -----------------------------------------------------------------------------------
     async def _fold_log(self) -> None:
-        async with aclosing(self.events.read([], 0, name=f"coordinator_{self.name}")) as batches:  # type: ignore[type-var]
+        async with aclosing(self.events.read([], 0, name=f"coordinator_{self.name}")) as batches:
             async for messages in batches:
                 self._fold(messages)
                 self._wake.set()
-                async with self._folded:
-                    self._folded.notify_all()
+                if self._waiting:
+                    self._tell_folded()
 
     def _fold(self, messages: Sequence[Message]) -> None:
         now = self._now()
@@ -159,8 +160,16 @@ class Coordinator:
                 self.scheduler = None
 
     async def _folded_to(self, sequence: int) -> None:
-        async with self._folded:
-            await self._folded.wait_for(lambda: self.fold.pool.sequence >= sequence)
+        if self.fold.pool.sequence < sequence:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((sequence, future))
+            await future
+
+    def _tell_folded(self) -> None:
+        for sequence, future in self._waiting:
+            if sequence <= self.fold.pool.sequence and not future.done():
+                future.set_result(None)
+        self._waiting = [entry for entry in self._waiting if not entry[1].done()]
 
     # -- competing ---------------------------------------------------------------------------------
     async def _compete(self) -> None:
@@ -171,7 +180,7 @@ class Coordinator:
             async with anyio.create_task_group() as group:
 
                 async def elect() -> None:
-                    while self.keeper.held and not await self._elect():
+                    while self.keeper.held and not await self._elect():  # noqa: ASYNC110 it waits for the lease
                         await asyncio.sleep(RESEND_S)
 
                 group.start_soon(elect, name="elect")
@@ -226,33 +235,9 @@ class Coordinator:
                 continue
             wave = scheduler.decide(self._now())
             if wave:
-                await self._send(wave, scheduler)
+                sender = WaveSender(self.events, wave, lambda s=scheduler: self.scheduler is s)  # type: ignore[misc]
+                await sender.send()
                 self._wake.set()
-
-    async def _send(self, wave: Wave, scheduler: Scheduler) -> None:
-        """The whole wave is acknowledged, or this coordinator does not lead any more."""
-        if len(wave) == 1:
-            await self._send_subject(wave[0][0], wave[0][1], scheduler)
-            return
-        async with anyio.create_task_group() as group:
-            for subject, events in wave:
-                group.start_soon(self._send_subject, subject, events, scheduler, name=subject)
-
-    async def _send_subject(
-        self, subject: str, events: list[e.Event], scheduler: Scheduler
-    ) -> None:
-        for data in _pack([encode_event(event) for event in events]):
-            message_id = random_id(26)
-            while self.scheduler is scheduler:
-                try:
-                    stored: Appended = await self.events.append(subject, data, message_id)
-                except LogUnavailable:
-                    await asyncio.sleep(RESEND_S)
-                    continue
-                if stored.duplicate and stored.sequence == 0:
-                    message_id = random_id(26)  # somebody used our id (F6): it cannot have been us
-                    continue
-                break
 
     # -- time and beats ----------------------------------------------------------------------------
     def _now(self) -> float:
@@ -294,7 +279,7 @@ class Coordinator:
         filters = [self.subjects.beat("*"), self.subjects.health(self.name)]
         start = await self._telemetry_tail()
         name = f"beats_{self.name}"
-        async with aclosing(self.telemetry.read(filters, start, name=name)) as batches:  # type: ignore[type-var]
+        async with aclosing(self.telemetry.read(filters, start, name=name)) as batches:
             async for messages in batches:
                 for message in messages:
                     await self._take_beat(message)
@@ -350,19 +335,3 @@ class Coordinator:
         if await self.hints.is_connected(name):
             return  # it came back by itself
         self._lose(*found, "its connection closed")
-
-
-def _pack(encoded: list[bytes]) -> list[bytes]:
-    """Messages of at most `MESSAGE_BYTES_MAX`, in order."""
-    messages: list[bytes] = []
-    part: list[bytes] = []
-    size = 2
-    for data in encoded:
-        if part and size + len(data) + 1 > MESSAGE_BYTES_MAX:
-            messages.append(join_batch(part))
-            part, size = [], 2
-        part.append(data)
-        size += len(data) + 1
-    if part:
-        messages.append(join_batch(part))
-    return messages
