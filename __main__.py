@@ -1,0 +1,21 @@
+"""The `dtf` program. Rule: `dtf --version` answers before anything else is imported."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; the exit status (see `core/exit_codes.py`)."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        from . import __version__
+
+        sys.stdout.write(f"dtf {__version__}\n")
+        return 0
+    from .cli import run_command_line
+
+    return run_command_line(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
