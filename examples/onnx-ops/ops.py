@@ -1,0 +1,128 @@
+"""Node tests of the `onnx` wheel as tasks.
+
+Rule: one `dtf.case` a test, and where it ran is told, not assumed.
+
+Three sizes of task over the same tests: `run_shard` (a slice of all operators in one process),
+`run_operator` (one operator, a readable matrix operator x backend), `run_case` (one test, for
+thousands of short tasks).
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import Counter
+from collections.abc import Iterable
+from types import ModuleType
+
+import dtf
+
+try:
+    import ops_cases
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"examples/onnx-ops needs {error.name}: pip install -r examples/requirements.txt"
+    ) from error
+import ops_compare
+import ops_known
+from ops_cases import OpCase
+
+BACKENDS = {"onnxruntime": "ops_onnxruntime", "openvino": "ops_openvino"}
+MESSAGE_MAX = 400
+
+
+def run_shard(
+    shard: int = 0, shards: int = 1, backend: str = "onnxruntime", hardware: str = "cpu"
+) -> dict[str, int]:
+    """The tests of every `shards`-th operator, from `shard` on, reported one by one.
+
+    Returns counts by verdict.
+    """
+    operators = ops_cases.shard_operators(shard, shards)
+    return _run(
+        (case for name in operators for case in ops_cases.cases_of(name)), backend, hardware
+    )
+
+
+def run_operator(
+    operator: str, backend: str = "onnxruntime", hardware: str = "cpu"
+) -> dict[str, int]:
+    """All tests of one operator, such as "conv" or "ai_onnx_ml.label_encoder".
+
+    Returns counts by verdict.
+    """
+    return _run(ops_cases.cases_of(operator), backend, hardware)
+
+
+def run_case(
+    operator: str, case: str, backend: str = "onnxruntime", hardware: str = "cpu"
+) -> dict[str, int]:
+    """One test, such as operator "add", case "test_add_bcast". Returns counts by verdict."""
+    return _run([ops_cases.find_case(operator, case)], backend, hardware)
+
+
+def _run(cases: Iterable[OpCase], backend: str, hardware: str) -> dict[str, int]:
+    engine = load_backend(backend)
+    if engine is None:
+        dtf.skip(f"{backend} is not installed: pip install {backend}")
+        return {}
+    if hardware not in engine.PROVIDERS:
+        dtf.skip(f"{backend} has no provider for hardware {hardware!r}")
+        return {}
+    counts: Counter[str] = Counter()
+    places: Counter[str] = Counter()
+    seconds = []
+    for case in cases:
+        verdict, place, spent = run_one(engine, case, hardware)
+        counts[verdict] += 1
+        seconds.append(spent)
+        if place:
+            places[place] += 1
+    _report(engine, hardware, counts, places, seconds)
+    return dict(counts)
+
+
+def load_backend(name: str) -> ModuleType | None:
+    """The backend's module, or None when its package is not installed."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
+    try:
+        return importlib.import_module(BACKENDS[name])
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
+
+
+def run_one(engine: ModuleType, case: OpCase, hardware: str) -> tuple[str, str, float]:
+    """(verdict, place, seconds) of one test; `place` is "" when it never ran. Reports the case."""
+    start = time.perf_counter()
+    place = failure = ""
+    try:
+        outputs, place = engine.run(case.model, case.inputs, hardware)
+        failure = ops_compare.difference(case.expected, outputs, case.rtol, case.atol)
+    except Exception as error:  # a case is a boundary: whatever the backend raises is its result
+        failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    spent = time.perf_counter() - start
+    verdict, message = ops_known.judge(engine.NAME, case.name, failure)
+    if message:
+        message = f"{message[:MESSAGE_MAX]} (opset {case.opset})"
+    dtf.case(f"{case.operator}/{case.name}", verdict, duration_s=spent, message=message)
+    return verdict, place, spent
+
+
+def _report(
+    engine: ModuleType,
+    hardware: str,
+    counts: Counter[str],
+    places: Counter[str],
+    seconds: list[float],
+) -> None:
+    requested = engine.PROVIDERS[hardware]
+    elsewhere = [place for place in places if place != requested]
+    if places:
+        detail = f"{engine.NAME} {engine.version()}: {dict(places)} sessions by place"
+        dtf.placed(requested, elsewhere[0] if elsewhere else requested, detail)
+    for verdict, number in sorted(counts.items()):
+        dtf.measure(f"cases.{verdict}", number, "cases")
+    dtf.measure("case.seconds", sum(seconds), "s", samples=seconds)
