@@ -26,8 +26,8 @@ import msgspec
 
 from ..errors import BlobCorrupt, BlobMissing, LogUnavailable, NotFound
 from ..ids import random_id
-from .jetstream import NO_MESSAGE, STREAM_NOT_FOUND, JetStreamLog
-from .log_reader import LogReader
+from .jetstream import NO_MESSAGE, JetStreamLog
+from .log_reader import STREAM_NOT_FOUND, LogReader
 from .nats_client import ApiError, Connection
 
 CHUNK_BYTES = 512 * 1024

@@ -18,11 +18,10 @@ import msgspec
 
 from ..errors import AppendRefused, DtfError, LogUnavailable, NotFound
 from ..ports import Appended, LogTail, Message
-from .log_reader import LogReader, message_headers
+from .log_reader import STREAM_NOT_FOUND, LogReader, message_headers
 from .memory import subject_matches
 from .nats_client import Answer, ApiError, Connection, NoResponders
 
-STREAM_NOT_FOUND = 10059
 NO_MESSAGE = 10037
 
 
@@ -86,6 +85,10 @@ class JetStreamLog:
             else:
                 done(answer)
 
+        if "*" in subject or ">" in subject:
+            refusal = AppendRefused(f"{subject[:200]!r} is not a subject")
+            self.connection.call_soon(done, refusal)
+            return
         headers = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n\r\n" % message_id.encode()
         self.connection.ask(subject, data, answered, timeout, headers)
 

@@ -29,7 +29,11 @@ PULL_BYTES = 8 * 1024 * 1024
 HEARTBEAT_S = 0.5
 SILENCE_S = 1.75
 RETRY_S = 0.1
+STREAM_NOT_FOUND = 10059
+NO_PEERS = 10005
+"""A cluster that is not complete yet."""
 _ID_ONLY = b"NATS/1.0\r\nNats-Msg-Id: "
+_PULL_OVER = re.compile(rb"NATS/1.0 (?:408|409 (?:Message Size Exceeds MaxBytes|Batch Completed))")
 _PENDING = re.compile(rb"Nats-Pending-Messages: (\d+)")
 
 
@@ -163,16 +167,15 @@ class LogReader:
             self._waiter.set_result(None)
 
     def _on_status(self, headers: bytes) -> None:
-        status = headers[9:12]
-        if status == b"100":
-            return
+        if headers.startswith(b"NATS/1.0 100"):
+            return  # idle heartbeat
         pending = _PENDING.search(headers)
-        if status in (b"404", b"408", b"409") and pending and b"Consumer" not in headers[:40]:
-            self._outstanding -= int(pending[1])
-            if self._waiter is not None:
-                self._give_credit()
+        if pending is None or not _PULL_OVER.match(headers):
+            self._on_doubt()
             return
-        self._on_doubt()
+        self._outstanding -= int(pending[1])
+        if self._waiter is not None:
+            self._give_credit()
 
     def _on_doubt(self) -> None:
         self._broken = True
@@ -188,7 +191,7 @@ class LogReader:
         while self._outstanding <= CREDIT - PULL and not self._broken:
             request = b'{"batch":%d,"max_bytes":%d,"expires":20000000000,"idle_heartbeat":%d}' % (
                 PULL,
-                PULL_BYTES,
+                max(PULL_BYTES, 2 * self.connection.payload_max),
                 int(HEARTBEAT_S * 1e9),
             )
             prefix = self.connection.options.js_prefix
@@ -283,11 +286,11 @@ class LogReader:
 
     def _api_failure(self, error: ApiError) -> DtfError | None:
         """What to raise; None when another try may help."""
-        if error.err_code == 10059:
+        if error.err_code == STREAM_NOT_FOUND:
             return NotFound(
                 f"the server {self.connection.options.url} has no stream {self.stream}",
                 remedy="Create the pool first: `dtf pool init`.",
             )
-        if 400 <= error.code < 500:
+        if 400 <= error.code < 500 and error.err_code != NO_PEERS:
             return AppendRefused(f"{self.stream} refused a reader: {error}")
         return None

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dtf.nats")
 PUBLISH_DENIED = re.compile(r'publish to "([^"]+)"')
-SUBJECT = re.compile(r"[^\s*>]+")
+SUBJECT = re.compile(r"\S+")
+"""White space would break the framing; wildcards are legal in what is asked of the server."""
 SCAN_S = 0.1
 """How often unanswered requests are checked for their limit."""
 
@@ -187,6 +188,10 @@ class Connection:
     def unlisten(self, sid: int) -> None:
         """Ends what `listen` began."""
         self.nc.unlisten(sid)
+
+    def call_soon(self, callback: Callable[[Any], None], value: object) -> None:
+        """`callback(value)` is called at the next tick."""
+        self._loop.call_soon(callback, value)
 
     def new_future(self) -> asyncio.Future[Any]:
         """A future on this connection's loop."""
