@@ -17,5 +17,12 @@ def main() -> int:
     return run_command_line(sys.argv[1:])
 
 
+def coordinator() -> int:
+    """Run `dtf coordinator` with this process's arguments: the program `dtf-coordinator`."""
+    from .cli import run_command_line
+
+    return run_command_line(["coordinator", *sys.argv[1:]])
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from ..core.listing import Column, Listing
 from ..core.session import current
 
-app = App(name="coordinator", help="Run and inspect the replicas that lead the pool.")
 
-
-@app.command
-def run(
+def coordinator_run(
     *,
     name: Annotated[str | None, Parameter(help="Name of this replica; default: host name.")] = None,
     lease_ttl_ms: Annotated[
@@ -35,8 +32,7 @@ def run(
     return run_process(current().config, name, options)
 
 
-@app.command
-def ls() -> Listing:
+def coordinator_ls() -> Listing:
     """Who holds the leader key now, and since which change of it."""
     import anyio
 

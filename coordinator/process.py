@@ -16,6 +16,7 @@ from ..core.adapters.lease import JetStreamLease
 from ..core.adapters.nats_client import connect
 from ..core.errors import DtfError
 from ..core.ids import to_name
+from ..core.loop import run_async
 from ..core.ports import Lease
 from ..core.setup import init_pool
 from ..core.subjects import Subjects
@@ -53,7 +54,7 @@ def run_process(config: Config, name: str | None, options: CoordinatorOptions) -
         level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr
     )
     gc.set_threshold(GC_THRESHOLD, 50, 100)
-    asyncio.run(serve(config, to_name(name or socket.gethostname()), options))
+    run_async(serve(config, to_name(name or socket.gethostname()), options))
     return 0
 
 
