@@ -30,6 +30,8 @@ class Seen(NamedTuple):
     hardware: str
     state: str
     latency_us: float | None = None
+    times: int = 1
+    """How many tasks alike it stands for."""
 
 
 class Cell(Struct):
@@ -39,13 +41,19 @@ class Cell(Struct):
     latencies: list[float] = []
 
     def add(self, seen: Seen) -> None:
-        self.counts[seen.state] = self.counts.get(seen.state, 0) + 1
+        self.counts[seen.state] = self.counts.get(seen.state, 0) + seen.times
         if seen.latency_us is not None:
             self.latencies.append(seen.latency_us)
 
     @property
     def state(self) -> str:
+        """The state people must see."""
         return worst(self.counts) or ""
+
+    @property
+    def p50(self) -> float | None:
+        """Median of the latencies in microseconds; None when none was measured."""
+        return median(self.latencies) if self.latencies else None
 
 
 class Matrix(Struct):
@@ -182,8 +190,8 @@ def cell_text(cell: Cell | None, *, plain: bool = False, short: bool = False) ->
         order = sorted(cell.counts, key=_order)
         return " ".join(f"{mark(s, ascii_only=plain)} {cell.counts[s]:,}" for s in order)
     sign = mark(cell.state, ascii_only=plain)
-    if cell.latencies and cell.state == "passed":
-        return f"{sign} {duration(median(cell.latencies), ascii_only=plain)}"
+    if cell.p50 is not None and cell.state == "passed":
+        return f"{sign} {duration(cell.p50, ascii_only=plain)}"
     return sign if short or cell.state == "passed" else f"{sign} {look(cell.state).word}"
 
 

@@ -21,8 +21,10 @@ def show(result: Any) -> int:
     if session.format != "table":
         from .machine import listing_text, record_text
 
-        render = listing_text if isinstance(result, Listing) else record_text
-        sys.stdout.write(render(result, session.format))  # type: ignore[operator]
+        if isinstance(result, Listing):
+            sys.stdout.write(listing_text(result, session.format))
+        else:
+            sys.stdout.write(record_text(result, session.format))
         return result.exit_code
     from .tables import show_listing, show_record
 
