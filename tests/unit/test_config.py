@@ -104,9 +104,9 @@ def test_a_wrong_file_is_told_precisely(
 
 
 def test_a_wrong_variable_or_flag_is_told_precisely(tmp_path: Path, work: Path) -> None:
-    with pytest.raises(InvalidConfig, match="DTF_WORKERS.*'many'"):
+    with pytest.raises(InvalidConfig, match=r"DTF_WORKERS.*'many'"):
         load(tmp_path, env={"DTF_WORKERS": "many"})
-    with pytest.raises(InvalidConfig, match="flag: pool.*'a b'"):
+    with pytest.raises(InvalidConfig, match=r"flag: pool.*'a b'"):
         load(tmp_path, {"pool": "a b"})
     with pytest.raises(InvalidConfig, match="DTF_SERVRE") as caught:
         load(tmp_path, env={"DTF_SERVRE": "nats://x"})
