@@ -21,6 +21,8 @@ from .subjects import Subjects
 SECOND_NS = 1_000_000_000
 STREAM_EXISTS = 10058
 WRONG_LAST_SEQUENCE = 10071
+CONSUMERS_MAX = 65_536
+"""The default would refuse the 1,001st: too few for a large pool (one consumer a worker)."""
 UUID_KEY = "dtf_pool_uuid"
 DUPLICATE_WINDOW_S = 120
 """How long the broker knows a message id.
@@ -109,7 +111,7 @@ def _stream(name: str, subjects: list[str]) -> dict[str, Any]:
         "storage": "file",
         "retention": "limits",
         "discard": "new",
-        "max_consumers": -1,
+        "max_consumers": CONSUMERS_MAX,
         "duplicate_window": DUPLICATE_WINDOW_S * SECOND_NS,
         "deny_delete": True,
     }

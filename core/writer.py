@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .codec import BATCH_EVENTS_MAX, MESSAGE_BYTES_MAX, encode_event, join_batch
-from .errors import AppendRefused
+from .errors import AppendRefused, LogUnavailable
 from .events import Event
 from .ids import random_id
 from .ports import Appended, EventLog
@@ -57,8 +57,7 @@ class _Lane:
 
 
 class GroupWriter:
-    """Writes events to a log in order per subject, many to a message, and says when each is
-    durable.
+    """Writes events in order per subject, many to a message; says when each is durable.
 
     `on_error(error)` hears of each event the log refuses for good; its `stored` is never called.
     """
@@ -140,7 +139,10 @@ class GroupWriter:
         self._retries.clear()
         for _, future in self._waiters:
             if not future.done():
-                future.cancel()
+                future.set_exception(
+                    LogUnavailable(f"the writer was closed with {self.pending} events pending")
+                )
+        self._waiters.clear()
 
     # -- out -----------------------------------------------------------------------------------
     def _flush_later(self) -> None:

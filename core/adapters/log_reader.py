@@ -107,21 +107,24 @@ class LogReader:
         self._check_silence()
 
     async def next_batch(self) -> list[Message]:
-        """What has arrived; waits for something, or returns [] after a new consumer was made."""
-        if self._arrived:
-            return self._take()
-        if self._gap is not None:
-            raise self._gap
-        if self._broken:
-            await self._restart()
-            return []
-        self._give_credit()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        """What has arrived; waits for something. [] says that a new consumer was made just now."""
+        while not self._arrived:
+            if self._gap is not None:
+                raise self._gap
+            if self._broken:
+                await self._restart()
+                return []
+            self._give_credit()
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         return self._take()
+
+    async def aclose(self) -> None:
+        """`close`, for `aclosing`."""
+        self.close()
 
     def close(self) -> None:
         """The consumer is gone, or soon. Idempotent."""
