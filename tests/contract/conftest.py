@@ -1,4 +1,6 @@
-"""The adapters under test: each port's twin in memory and its real adapter, with the same handles on the outside."""
+"""The adapters under test: each port's twin in memory and its real adapter, with the same handles
+on the outside.
+"""
 
 from __future__ import annotations
 
