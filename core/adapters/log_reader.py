@@ -27,12 +27,14 @@ PULL = 1000
 CREDIT = 2 * PULL
 PULL_BYTES = 8 * 1024 * 1024
 HEARTBEAT_S = 0.5
-SILENCE_S = 1.75
+SILENT_CHECKS_MAX = 4
+"""So many heartbeats without a sign of life are too many."""
 RETRY_S = 0.1
 STREAM_NOT_FOUND = 10059
 NO_PEERS = 10005
 """A cluster that is not complete yet."""
 _ID_ONLY = b"NATS/1.0\r\nNats-Msg-Id: "
+_ID_AT = len(_ID_ONLY)
 _PULL_OVER = re.compile(rb"NATS/1.0 (?:408|409 (?:Message Size Exceeds MaxBytes|Batch Completed))")
 _PENDING = re.compile(rb"Nats-Pending-Messages: (\d+)")
 
@@ -41,7 +43,9 @@ def message_headers(raw: bytes | None) -> Mapping[str, str] | None:
     """The headers of a stored message; None when there is none but the `Nats-Msg-Id` every writer
     of ours sets.
     """
-    if not raw or (raw.startswith(_ID_ONLY) and raw.count(b"\r\n") == 3):
+    if not raw:
+        return None
+    if raw.startswith(_ID_ONLY) and raw.find(b"\r\n", _ID_AT) == len(raw) - 4:
         return None
     found: dict[str, str] = {}
     for line in raw.split(b"\r\n")[1:]:
@@ -82,7 +86,8 @@ class LogReader:
         self._arrived: list[Message] = []
         self._broken = True
         self._gap: LogGap | None = None
-        self._heard = 0.0
+        self._heard = False
+        self._silent_checks = 0
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -144,7 +149,7 @@ class LogReader:
 
     # -- from the parser -----------------------------------------------------------------------
     def _on_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        self._heard = self._loop.time()
+        self._heard = True
         if not reply.startswith(b"$JS.ACK."):
             self._on_status(headers or b"")
             return
@@ -185,7 +190,9 @@ class LogReader:
         self._wake()
 
     def _check_silence(self) -> None:
-        if self._waiter is not None and self._loop.time() - self._heard > SILENCE_S:
+        self._silent_checks = 0 if self._heard or self._waiter is None else self._silent_checks + 1
+        self._heard = False
+        if self._silent_checks >= SILENT_CHECKS_MAX:
             self._on_doubt()
         self._timer = self._loop.call_later(HEARTBEAT_S, self._check_silence)
 
@@ -204,7 +211,7 @@ class LogReader:
                 self._broken = True
                 return
             self._outstanding += PULL
-            self._heard = self._loop.time()
+            self._heard = True
 
     def _drop_consumer(self) -> None:
         if self._sid >= 0:
@@ -237,7 +244,6 @@ class LogReader:
         self._expected, self._outstanding = 1, 0
         self._broken = False
         self._sid = self.connection.listen(self._inbox, self._on_message)
-        self._heard = self._loop.time()
         suffix = f"CONSUMER.CREATE.{self.stream}.{self._consumer}"
         if len(self.filters) == 1:
             suffix += f".{self.filters[0]}"

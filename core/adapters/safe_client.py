@@ -17,6 +17,8 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
+from .fast_parser import FastParser
+
 __all__ = ["Error", "Handler", "SafeClient"]
 
 log = logging.getLogger("dtf.nats")
@@ -31,6 +33,7 @@ class SafeClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
+        self._ps = FastParser(self)
         self._handlers: dict[int, Handler] = {}
         self._kicked = False
 
@@ -79,17 +82,24 @@ class SafeClient(Client):
         if self._subs.pop(sid, None) is not None:
             self.post(b"UNSUB %d\r\n" % sid)
 
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> None:
+    def deliver(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> bool:
+        """The message was handed to its `listen` handler; False when it has none."""
         handler = self._handlers.get(sid)
         if handler is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
+            return False
         try:
             handler(subject, reply, data, headers)
         except Exception:  # boundary: a handler's bug must not end the read loop of everybody
             log.exception("handler of %r failed", subject)
+        return True
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        if not self.deliver(sid, subject, reply, data, headers):
+            await super()._process_msg(sid, subject, reply, data, headers or b"")
 
     # -- mended defects (nats.md 11) -----------------------------------------------------------
     async def _process_pong(self) -> None:
