@@ -46,23 +46,15 @@ def version() -> str:
     return str(onnxruntime.__version__)
 
 
-def devices(hardware: str) -> tuple[str, str]:
-    """(requested, actual): the provider a task on `hardware` asks for, and the one this build would
-    use.
-    """
-    requested = PROVIDERS[hardware]
-    available = onnxruntime.get_available_providers()
-    return requested, requested if requested in available else available[-1]
-
-
 def run(model: onnx.ModelProto, inputs: list[Any], hardware: str = "cpu") -> tuple[list[Any], str]:
-    """(outputs, provider the session really has).
+    """(outputs, provider that ran them).
 
     Raises what onnxruntime raises for a model it does not take.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=[PROVIDERS[hardware]]
     )
@@ -72,7 +64,15 @@ def run(model: onnx.ModelProto, inputs: list[Any], hardware: str = "cpu") -> tup
     else:
         feed = {item.name: value for item, value in zip(declared, inputs, strict=True)}
         outputs = session.run(None, feed)
-    return [_array(value) for value in outputs], session.get_providers()[0]
+    return [_array(value) for value in outputs], _place(session, PROVIDERS[hardware])
+
+
+def _place(session: onnxruntime.InferenceSession, requested: str) -> str:
+    """The provider that took the nodes; a session may name one that took none of them."""
+    took = [part.ep_name for part in session.get_provider_graph_assignment_info()]
+    if not took:  # the whole graph was folded away
+        return str(session.get_providers()[0])
+    return requested if requested in took else str(took[0])
 
 
 def _array(value: Any) -> Any:

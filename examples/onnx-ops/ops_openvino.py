@@ -42,20 +42,15 @@ def version() -> str:
     return str(openvino.__version__).split("-", 1)[0]
 
 
-def devices(hardware: str) -> tuple[str, str]:
-    """(requested, actual): the device a task on `hardware` asks for, and the one that is there."""
-    requested = PROVIDERS[hardware]
-    return requested, requested if requested in _core.available_devices else "CPU"
-
-
 def run(model: onnx.ModelProto, inputs: list[Any], hardware: str = "cpu") -> tuple[list[Any], str]:
     """(outputs, device the model was compiled for).
 
     Raises what OpenVINO raises for a model it does not take.
     """
-    compiled = _core.compile_model(
-        _core.read_model(model.SerializeToString()), PROVIDERS[hardware], _CONFIG
-    )
+    requested = PROVIDERS[hardware]
+    device = requested if requested in _core.available_devices else "CPU"
+    read = _core.read_model(model.SerializeToString())
+    compiled = _core.compile_model(read, device, _CONFIG)
     request = compiled.create_infer_request()
     request.infer(_feed(compiled, list(model.graph.input), inputs))
     tensors = [request.get_output_tensor(index) for index in range(len(compiled.outputs))]
