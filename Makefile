@@ -63,5 +63,6 @@ $(READY): pyproject.toml
 
 $(EXAMPLES): $(READY) $(REQUIREMENTS)
 	@echo "Installing what the examples need into $(VENV) (once) ..."
-	@$(PIP) install $(foreach file,$(REQUIREMENTS),--requirement $(file)) $(if $(REQUIREMENTS),,--help >/dev/null)
+	@$(PIP) install --requirement examples/requirements.txt
+	@$(PIP) install --no-deps --requirement examples/requirements-nodeps.txt
 	@touch $@
