@@ -1,0 +1,144 @@
+"""Code on this worker. Rule: one folder per digest, complete or absent; fetched once, whoever
+asks at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ..core.ports import BlobStore
+
+log = logging.getLogger("dtf.worker")
+
+
+class BundleCache:
+    """Unpacked bundles below `folder`, at most about `bytes_max`; the one not used for longest
+    goes first.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        blobs: BlobStore,
+        bytes_max: int,
+        unpack: Callable[[Path, Path], None] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._blobs = blobs
+        self._bytes_max = bytes_max
+        self._unpack = unpack
+        self._fetching: dict[str, asyncio.Task[Path]] = {}
+        self._users: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+
+    def folder_of(self, digest: str) -> Path:
+        """Where the bundle lies once it is here."""
+        return self._folder / digest.replace(":", "-")
+
+    def here(self, digest: str) -> Path | None:
+        """The folder if the bundle is unpacked already."""
+        folder = self.folder_of(digest)
+        return folder if folder.is_dir() else None
+
+    async def take(self, digest: str) -> Path:
+        """The unpacked bundle; it stays until `give_back`. Raises what the blob store raises, and
+        OSError or ValueError when it cannot be unpacked.
+        """
+        self._users[digest] = self._users.get(digest, 0) + 1
+        try:
+            folder = self.here(digest)
+            if folder is None:
+                task = self._fetching.get(digest)
+                if task is None:
+                    task = asyncio.create_task(self._fetch(digest), name=f"fetch {digest[:20]}")
+                    self._fetching[digest] = task
+                    task.add_done_callback(lambda _: self._fetching.pop(digest, None))
+                folder = await asyncio.shield(task)
+            os.utime(folder)
+            return folder
+        except BaseException:
+            self.give_back(digest)
+            raise
+
+    def give_back(self, digest: str) -> None:
+        """One user less."""
+        left = self._users.get(digest, 0) - 1
+        if left > 0:
+            self._users[digest] = left
+        else:
+            self._users.pop(digest, None)
+
+    async def _fetch(self, digest: str) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder_of(digest)
+        packed = target.with_name(f"{target.name}.{os.getpid()}.packed")
+        fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
+        try:
+            await self._blobs.get_file(digest, packed)
+            await asyncio.to_thread(self._unpack_into, packed, fresh, target)
+        finally:
+            packed.unlink(missing_ok=True)
+            await asyncio.to_thread(shutil.rmtree, fresh, True)
+        await asyncio.to_thread(self._evict, digest)
+        return target
+
+    def _unpack_into(self, packed: Path, fresh: Path, target: Path) -> None:
+        unpack = self._unpack
+        if unpack is None:
+            from ..core.bundle import unpack as unpack_bundle
+
+            unpack = unpack_bundle
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        unpack(packed, fresh)
+        try:
+            fresh.rename(target)
+        except OSError:
+            if not target.is_dir():  # another worker of this host may have been faster
+                raise
+
+    def _evict(self, newest: str) -> None:
+        """Bundles nobody uses are removed, the oldest first, until the cache fits. Runs in a
+        thread.
+        """
+        folders = [f for f in self._folder.iterdir() if f.is_dir() and f.suffix != ".new"]
+        folders.sort(key=lambda folder: folder.stat().st_mtime)
+        total = sum(self._size(folder) for folder in folders)
+        keep = {self.folder_of(digest).name for digest in (*self._users, newest)}
+        for folder in folders:
+            if total <= self._bytes_max:
+                return
+            if folder.name not in keep:
+                total -= self._size(folder)
+                self._sizes.pop(folder.name, None)
+                log.info("removing bundle %s from the cache", folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _size(self, folder: Path) -> int:
+        if folder.name not in self._sizes:
+            self._sizes[folder.name] = folder_size(folder)
+        return self._sizes[folder.name]
+
+
+def folder_size(folder: Path | str, stop_at: int = 2**62) -> int:
+    """Bytes the files below a folder occupy; counting ends early above `stop_at`. What vanishes
+    counts nothing.
+    """
+    total = 0
+    todo = [str(folder)]
+    while todo and total <= stop_at:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,473 @@
+"""Attempts in processes of their own, from assignment to last event. Rule: whatever fails here
+ends one attempt, told.
+
+`Workshop` holds what they share; `Isolated` is one attempt. The usual short task passes through
+without an await: ordered, ended, judged, finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import logging
+import os
+import shutil
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..core.codec import encode_batch
+from ..core.errors import BlobCorrupt, BlobMissing, DtfError, LogUnavailable
+from ..core.events import OutputChunk
+from ..core.ids import random_id
+from ..core.model import Cause, Device, Output, Usage, Verdict
+from ..core.ports import Appended, BlobStore, EventLog
+from ..core.subjects import Subjects
+from .artifacts import collect, put_file, store
+from .bundles import BundleCache, folder_size
+from .machine import Attempt, Ended, Machine, spec_refusal
+from .options import WorkerOptions
+from .processes import Facts, Listener, Order, Processes
+from .runners.command import (
+    BadTask,
+    command_line,
+    output_path,
+    parameters,
+    report_path,
+    source_folder,
+    task_environment,
+)
+from .runners.outcome import Outcome, judge_process, judge_refusal
+from .runners.python import python_line
+from .runners.report import Report
+
+log = logging.getLogger("dtf.worker")
+INLINE_OUTPUT_MAX = 3072
+"""Shorter output travels whole in the tail and needs no blob."""
+POLL_S = 0.25
+SCRATCH_CHECK_S = 2.0
+LIVE_INFLIGHT_MAX = 256
+"""Output chunks without an answer, above which more are dropped: live output never waits for the
+broker.
+"""
+RETRY_S = 1.0
+
+
+class Workshop:
+    """Runs isolated attempts. `told` is called whenever a machine has new instructions."""
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        subjects: Subjects,
+        processes: Processes,
+        blobs: BlobStore,
+        output: EventLog,
+        bundles: BundleCache,
+        devices: Mapping[str, Device],
+        told: Callable[[], None],
+    ) -> None:
+        self.options = options
+        self.subjects = subjects
+        self.processes = processes
+        self.blobs = blobs
+        self.output = output
+        self.bundles = bundles
+        self.devices = devices
+        self.told = told
+        self.stopping = False
+        self.folder = options.data_dir / "attempts" / random_id(12)
+        self.live_inflight = 0
+        self._attempts: dict[str, Isolated] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keys = 0
+        self._lock = -1
+
+    def open(self) -> None:
+        """A scratch area of our own exists; those of agents that died are being removed."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_file(self.folder.with_suffix(".lock"))
+        self.folder.mkdir(mode=0o700)
+        self.spawn(asyncio.to_thread(remove_abandoned, self.folder.parent), "remove old scratch")
+
+    async def close(self) -> None:
+        """Nothing of ours is left in the file system. Attempts must have ended before."""
+        self.stopping = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.to_thread(shutil.rmtree, self.folder, True)
+        if self._lock >= 0:
+            self.folder.with_suffix(".lock").unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = -1
+
+    def start(self, machine: Machine, attempt: Attempt) -> None:
+        """The attempt is on its way; its end is told to `machine` exactly once."""
+        self._keys += 1
+        isolated = Isolated(self, machine, attempt, self._keys)
+        self._attempts[attempt.token] = isolated
+        isolated.begin()
+
+    def kill(self, attempt: Attempt, *, soft: bool = True) -> None:
+        """The attempt ends soon. Unknown or ended: no effect."""
+        isolated = self._attempts.get(attempt.token)
+        if isolated is not None:
+            isolated.kill(soft=soft)
+
+    async def kill_all(self) -> None:
+        """No process of any attempt lives."""
+        for isolated in list(self._attempts.values()):
+            isolated.kill(soft=False)
+        await self.processes.gone()
+
+    def over(self, attempt: Attempt) -> None:
+        self._attempts.pop(attempt.token, None)
+        self.told()
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task that `close` waits for."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def send_live(self, subject: str, chunk: OutputChunk) -> bool:
+        """The chunk is sent, or False when the broker is too slow for it."""
+        if self.live_inflight >= LIVE_INFLIGHT_MAX:
+            return False
+        self.live_inflight += 1
+        self.output.append_soon(subject, encode_batch([chunk]), random_id(26), self._live_answered)
+        return True
+
+    def _live_answered(self, result: Appended | Exception) -> None:
+        self.live_inflight -= 1
+
+
+class Isolated(Listener):
+    """One attempt in a process of its own."""
+
+    def __init__(self, shop: Workshop, machine: Machine, attempt: Attempt, key: int) -> None:
+        self.shop = shop
+        self.machine = machine
+        self.attempt = attempt
+        self.key = key
+        self.scratch = str(shop.folder / str(key))
+        self.report = Report()
+        self.notes: list[str] = []
+        self.limit = ""
+        """A limit this side enforces, once it was passed."""
+        self._bundle: Path | None = None
+        self._holds_bundle = False
+        self._fetch: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._report_file: int | None = None
+        self._chunks = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._measuring = False
+        self._measured_at = 0.0
+
+    # -- the way to its process -------------------------------------------------------------------
+    def begin(self) -> None:
+        refusal = spec_refusal(self.attempt.spec)
+        if refusal:
+            self._end(Outcome(Verdict.ERROR, Cause.CONFIG, refusal))
+        elif self.attempt.spec.bundle is None:
+            self._launch()
+        else:
+            name = f"bundle for {self.attempt.token}"
+            self._fetch = self.shop.spawn(self._fetch_bundle(self.attempt.spec.bundle), name)
+
+    async def _fetch_bundle(self, digest: str) -> None:
+        """The attempt's code is here, or the attempt is over."""
+        while not self.attempt.cancelled:
+            try:
+                self._bundle = await self.shop.bundles.take(digest)
+            except LogUnavailable:
+                if self.shop.stopping:
+                    return
+                await asyncio.sleep(RETRY_S)
+                continue
+            except (BlobMissing, BlobCorrupt) as error:
+                self._end(Outcome(Verdict.ERROR, Cause.SETUP, f"bundle: {error}"))
+                return
+            except (DtfError, OSError, ValueError) as error:
+                text = f"bundle {digest} could not be unpacked: {error}"
+                self._end(Outcome(Verdict.ERROR, Cause.SETUP, text))
+                return
+            self._holds_bundle = True
+            break
+        self._fetch = None
+        if self.attempt.cancelled:
+            self._end(Outcome(Verdict.CANCELLED, Cause.CANCELLED, "cancelled"))
+        else:
+            self._launch()
+
+    def _launch(self) -> None:
+        try:
+            order = self._order()
+        except BadTask as error:
+            self._end(Outcome(Verdict.ERROR, Cause.CONFIG, str(error)))
+            return
+        self.shop.processes.run(self.key, order, self)
+
+    def _order(self) -> Order:
+        attempt, spec, scratch = self.attempt, self.attempt.spec, self.scratch
+        params = parameters(attempt)
+        folder = source_folder(self._bundle, scratch)
+        bundle = str(self._bundle) if self._bundle is not None else ""
+        argv = python_line(attempt) if spec.runner == "python" else command_line(attempt, params)
+        return Order(
+            argv=argv,
+            env=task_environment(attempt, params, scratch, bundle, self.shop.devices),
+            marker=f"{self.shop.folder.name}.{self.key}",
+            cwd=folder,
+            scratch=scratch,
+            output_path=str(output_path(scratch)),
+            output_max=self.shop.options.output_bytes_max,
+            wall_ns=spec.wall_ms * 1_000_000,
+            silence_ns=(spec.silence_ms or 0) * 1_000_000,
+            grace_ns=spec.grace_ms * 1_000_000,
+            memory_bytes=spec.require.memory_bytes,
+        )
+
+    def kill(self, *, soft: bool) -> None:
+        if self._fetch is not None:
+            self._fetch.cancel()
+            self._fetch = None
+            self._end(Outcome(Verdict.CANCELLED, Cause.CANCELLED, "cancelled"))
+        else:
+            self.shop.processes.kill(self.key, soft=soft)
+
+    # -- while it runs ----------------------------------------------------------------------------
+    def on_started(self, pid: int) -> None:
+        self.machine.announce(self.attempt)
+        self._timer = asyncio.get_running_loop().call_later(POLL_S, self._look)
+        self.shop.told()
+
+    def on_output(self, data: bytes, dropped: int) -> None:
+        text = self._decoder.decode(data)
+        if dropped:
+            text += f"\n[dtf: {dropped} bytes are not shown here; the stored output has them]\n"
+        self._send_chunk(text)
+
+    def _send_chunk(self, text: str, *, last: bool = False) -> None:
+        attempt = self.attempt
+        subject = self.shop.subjects.output(attempt.run, attempt.task, attempt.number)
+        if self.shop.send_live(subject, OutputChunk(n=self._chunks, text=text, last=last)):
+            self._chunks += 1
+
+    def _look(self) -> None:
+        """From time to time: what was reported goes out, and the scratch directory is measured."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(POLL_S, self._look)
+        if self._read_report():
+            self._publish_report()
+            self.shop.told()
+        now = loop.time()
+        if not self._measuring and now - self._measured_at > SCRATCH_CHECK_S:
+            self._measuring, self._measured_at = True, now
+            self.shop.spawn(self._measure_scratch(), "measure scratch")
+
+    async def _measure_scratch(self) -> None:
+        most = self.shop.options.scratch_bytes_max
+        size = await asyncio.to_thread(folder_size, self.scratch, most)
+        self._measuring = False
+        if size > most and not self.limit:
+            self.limit = "scratch"
+            self.notes.append(f"more than {most} bytes in DTF_SCRATCH")
+            self.shop.processes.kill(self.key, soft=True)
+
+    def _read_report(self) -> bool:
+        """Whether the report file had more. It is kept open from its first line to the end."""
+        if self._report_file is None:
+            try:
+                self._report_file = os.open(
+                    report_path(self.scratch), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                )
+            except OSError:
+                return False
+        found = False
+        while data := os.read(self._report_file, 1 << 20):
+            self.report.feed(data)
+            found = True
+            if self.report.size > 1 << 20:
+                self._publish_report()
+        return found
+
+    def _publish_report(self) -> None:
+        for cases, measurements, truncated in self.report.take():
+            self.machine.report(self.attempt, cases, measurements, truncated)
+
+    # -- the end ----------------------------------------------------------------------------------
+    def on_refused(self, stage: str, text: str) -> None:
+        if self.attempt.cancelled:
+            self._end(Outcome(Verdict.CANCELLED, Cause.CANCELLED, "cancelled"))
+        else:
+            self._end(judge_refusal(stage, text))
+
+    def on_done(self, facts: Facts) -> None:
+        """The process is gone: judge, keep what must be kept, finish."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._read_report() or self.report.bad_lines:
+            if self.report.bad_lines:
+                self.notes.append(f"{self.report.bad_lines} report lines were not understood")
+            self._publish_report()
+        if self._report_file is not None:
+            os.close(self._report_file)
+            os.unlink(report_path(self.scratch))
+        if self._chunks:
+            self._send_chunk(self._decoder.decode(b"", True), last=True)
+        self._note(facts)
+        whole = not facts.stored and len(facts.head) <= INLINE_OUTPUT_MAX and is_utf8(facts.head)
+        keep = bool(self.attempt.spec.artifacts)
+        if (whole and not keep) or self._abandoned():
+            self._finish(facts, None)
+        else:
+            self.shop.spawn(self._keep(facts, whole), f"keep {self.attempt.token}")
+
+    def _abandoned(self) -> bool:
+        """Nobody will hear of this attempt: its incarnation is over."""
+        return self.attempt.token not in self.machine.attempts
+
+    async def _keep(self, facts: Facts, whole: bool) -> None:
+        """Artifacts and long output are in the blob store, as far as that is possible."""
+        shop, attempt = self.shop, self.attempt
+
+        def stopping() -> bool:
+            return shop.stopping or self._abandoned()
+
+        if attempt.spec.artifacts:
+            options = shop.options
+            collected = await asyncio.to_thread(
+                collect,
+                Path(self.scratch),
+                attempt.spec.artifacts,
+                options.artifact_files_max,
+                options.artifact_bytes_max,
+            )
+            await store(
+                shop.blobs,
+                collected,
+                lambda found, digest: self.machine.artifact(
+                    attempt, found.path, digest, found.bytes
+                ),
+                stopping,
+            )
+            self.notes += collected.notes
+        digest = None
+        if not whole:
+            file = output_path(self.scratch)
+            if not facts.stored:
+                file.write_bytes(facts.head)
+            result = await put_file(shop.blobs, file, stopping)
+            if isinstance(result, str):
+                digest = result
+            else:
+                self.notes.append(f"the output could not be stored: {result}")
+        self._finish(facts, digest)
+
+    def _note(self, facts: Facts) -> None:
+        """What the message says beside the outcome."""
+        if facts.left:
+            self.notes.append(f"{facts.left} processes it left behind were killed")
+        if facts.alive:
+            self.notes.append(f"{facts.alive} processes could not be killed")
+        if facts.store_error:
+            self.notes.append(f"output could not be stored whole: {facts.store_error}")
+        if self.report.end is not None and self.report.end.status == "returned":
+            self.notes.append(self.report.end.message)
+
+    def _finish(self, facts: Facts, digest: str | None) -> None:
+        if self.limit and facts.why == "killed":
+            facts = msgspec.structs.replace(facts, why=self.limit)
+        end = self.report.end
+        stored = facts.stored or len(facts.head)
+        ended = {
+            "duration_us": facts.duration_us,
+            "exit_code": facts.code,
+            "usage": Usage(cpu_us=facts.cpu_us, peak_rss_bytes=facts.peak_rss or None),
+            "placement": self.report.placement,
+            "output": Output(
+                digest=digest,
+                bytes=facts.output_bytes,
+                truncated=stored < facts.output_bytes,
+                tail=tail_text(facts.tail),
+            ),
+        }
+        if end is not None and len(end.value):
+            ended["value"] = end.value
+        dirty = facts.scratch_left or bool(facts.stored) or digest is not None
+        self._end(judge_process(self.attempt.spec, facts, self.report), dirty, **ended)
+
+    def _end(self, outcome: Outcome, dirty: bool = False, **fields: Any) -> None:
+        """The machine knows; nothing of the attempt is left here."""
+        message = "; ".join(part for part in (outcome.message, *self.notes) if part)[:4096]
+        fields.setdefault("duration_us", 0)
+        ended = Ended(verdict=outcome.verdict, cause=outcome.cause, message=message, **fields)
+        self.machine.finish_all([(self.attempt, ended)])
+        if self._holds_bundle and self.attempt.spec.bundle is not None:
+            self.shop.bundles.give_back(self.attempt.spec.bundle)
+        if dirty:
+            self.shop.spawn(asyncio.to_thread(remove, self.scratch), "remove scratch")
+        self.shop.over(self.attempt)
+
+
+def remove(scratch: str) -> None:
+    """Nothing of the attempt is left on disk."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    for path in (report_path(scratch), output_path(scratch)):
+        Path(path).unlink(missing_ok=True)
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether the text of `data` says all there is in it."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def tail_text(tail: bytes) -> str:
+    """The end of the output as text: whole characters, at most 4 KiB; bytes that are no text
+    become U+FFFD.
+    """
+    start = 0
+    while start < min(4, len(tail)) and tail[start] & 0xC0 == 0x80:  # cut inside a character
+        start += 1
+    return tail[start:].decode("utf-8", "replace")
+
+
+def lock_file(path: Path) -> int:
+    """A lock that says "in use" until this process ends, however it ends. Raises OSError when
+    somebody holds it.
+    """
+    import fcntl
+
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # it was removed while we opened it
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Scratch areas whose agent is gone are removed. Runs in a thread; what cannot be removed
+    stays.
+    """
+    for path in parent.glob("*.lock"):
+        try:
+            lock = lock_file(path)
+        except OSError:  # in use
+            continue
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        path.unlink(missing_ok=True)
+        os.close(lock)
