@@ -1,0 +1,143 @@
+"""Opening, recognising and setting aside DuckDB files.
+
+Rule: one process owns a file; a file that is not ours is never touched, one that is broken is kept.
+
+Settings are locked after opening: no file system, no network, no Python variables reach a query.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+
+from .errors import DatabaseBroken, DatabaseBusy, DatabaseForeign, DatabaseFull
+
+SCHEMA_VERSION = 1
+"""Raised whenever a table or view changes; a file of another version is rebuilt from the log."""
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "threads": "2",
+    "memory_limit": "2GB",
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+_HOLDER = re.compile(r"PID (\d+)")
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+_open_here: set[Path] = set()
+_open_lock = threading.Lock()
+
+
+def database_path(data_dir: Path, pool: str) -> Path:
+    """Where the projection of a pool lives under a data directory."""
+    return data_dir / f"{pool}.duckdb"
+
+
+def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """The file is open and held by this process; close it with `close_database`.
+
+    Raises `DatabaseBusy`, `DatabaseFull` or `DatabaseBroken`.
+    """
+    path = path.absolute()
+    with _open_lock:
+        if path in _open_here:
+            raise DatabaseBusy(
+                f"{path} is open in this process already",
+                remedy="Run one projector for each file.",
+            )
+        try:
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            connection = duckdb.connect(str(path), read_only=read_only, config=SETTINGS)
+        except duckdb.Error as error:
+            raise explained(error, path) from error
+        _open_here.add(path)
+    connection.execute("SET GLOBAL TimeZone = 'UTC'").fetchall()
+    connection.execute("SET lock_configuration = true").fetchall()
+    return connection
+
+
+def close_database(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """The file is closed and free. A broken one closes too."""
+    try:
+        connection.close()
+    except duckdb.Error:
+        pass  # it was broken: there is nothing left to save
+    finally:
+        with _open_lock:
+            _open_here.discard(path.absolute())
+
+
+def explained(error: duckdb.Error, path: Path) -> DatabaseBusy | DatabaseFull | DatabaseBroken:
+    """What a DuckDB error means for the projection."""
+    text = str(error)
+    if "Could not set lock" in text or "different configuration" in text:
+        found = _HOLDER.search(text)
+        pid = int(found[1]) if found else None
+        holder = f"process {pid}" if pid is not None else "another process"
+        return DatabaseBusy(
+            f"{path} is held by {holder}",
+            pid,
+            remedy="Stop it, ask its query service (`dtf sql`), or name another file.",
+        )
+    if any(sign in text for sign in _FULL):
+        return DatabaseFull(
+            f"cannot write {path}: {text.splitlines()[-1][:200]}",
+            remedy="Free space on that disk; nothing is lost, the log has everything.",
+        )
+    return DatabaseBroken(f"{path} cannot be used: {text.splitlines()[0][:300]}")
+
+
+def is_fresh(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the database holds nothing at all."""
+    found = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE NOT internal").fetchall()
+    return bool(found[0][0] == 0)
+
+
+def stored_version(connection: duckdb.DuckDBPyConnection, path: Path, pool: str) -> int:
+    """Schema version of a projection file; 0 for a fresh one. Raises `DatabaseForeign`."""
+    if is_fresh(connection):
+        return 0
+    try:
+        rows = connection.execute("SELECT schema_version, pool FROM keep.position").fetchall()
+    except duckdb.CatalogException:
+        rows = []
+    if not rows:
+        raise DatabaseForeign(
+            f"{path} is a DuckDB file, but no projection of a dtf pool",
+            remedy="Name another file; this one is left as it is.",
+        )
+    version, owner = rows[0]
+    if owner != pool:
+        raise DatabaseForeign(
+            f"{path} is the projection of pool {owner!r}, not {pool!r}",
+            remedy="Name another file; this one is left as it is.",
+        )
+    return int(version)
+
+
+def create_schema(connection: duckdb.DuckDBPyConnection, pool: str) -> None:
+    """The empty projection of a pool is in the database, in one transaction."""
+    connection.begin()
+    for name in ("schema.sql", "views.sql"):
+        connection.execute(files(__package__).joinpath(name).read_text("utf-8")).fetchall()
+    connection.execute(
+        "INSERT INTO keep.position VALUES (?, ?, '', 0, '', 0, '', 0)", [SCHEMA_VERSION, pool]
+    ).fetchall()
+    connection.commit()
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """The file and its write-ahead log have a new name beside the old one; that name."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.{why}-{number}")).exists():
+        number += 1
+    path.replace(kept)
+    log = path.with_name(path.name + ".wal")
+    if log.exists():
+        log.replace(kept.with_name(kept.name + ".wal"))
+    return kept

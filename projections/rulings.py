@@ -1,0 +1,150 @@
+"""What the leader rules about a run, as rows: tasks settled, attempts closed, runs over."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from ..core.events import (
+    RangeSettled,
+    RunForgotten,
+    RunSettled,
+    SubmissionRejected,
+    TaskRequeued,
+    TaskSettled,
+)
+from ..core.fold import Judged
+from ..core.ids import split_task_id, split_token
+from ..core.model import task_params
+from ..core.subjects import Subject
+from .ledger import Ledger
+from .records import INDEX_BITS, SEQUENCE_MAX, RunRecord, text
+
+
+def on_ruling(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: int) -> None:
+    """A message of the leader about one run."""
+    run = ledger.runs.get(subject.run)
+    last = -1
+    for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False)):
+        if void:
+            continue
+        last = index
+        if type(event) is TaskSettled:
+            _task_settled(ledger, run, event, base | index, us)
+        elif type(event) is TaskRequeued:
+            _requeued(ledger, run, event, base | index, us)
+        elif type(event) is RangeSettled:
+            _range_settled(ledger, run, event, base | index, us)
+        elif type(event) is RunSettled:
+            assert run is not None
+            ledger.end_run(run, "settled", event.verdict, "", base | index, us)
+        elif type(event) is SubmissionRejected:
+            _rejected(ledger, subject.run, event, base | index, us)
+        elif type(event) is RunForgotten:
+            ledger.facts["forgotten"].append((subject.run, base | index, us))
+    if last >= 0 and run is not None and ledger.runs.get(subject.run) is run:
+        ledger.touch_run(run, base | last, us)
+
+
+def _task_settled(
+    ledger: Ledger, run: RunRecord | None, event: TaskSettled, pos: int, us: int
+) -> None:
+    assert run is not None
+    record = run.tasks.pop(event.task, None)
+    if record is not None:
+        group, index, tries = record.group, record.task.index, record.task.tries
+        ledger.drop_task(record)
+    else:
+        name, index = split_task_id(event.task) or ("", 0)
+        group, tries = run.groups[name], 0
+    verdict = event.verdict
+    group.counts[verdict] = group.counts.get(verdict, 0) + 1
+    at = accepted_position(event)
+    params = None
+    if at is None:
+        submitted = group.group.submitted
+        params = text(task_params(submitted.items, submitted.axes, index))
+    ledger.facts["tasks"].append(
+        (group.pos, index, verdict._value_, event.cause._value_, tries, at, params, pos, us)
+    )
+
+
+def accepted_position(event: TaskSettled) -> int | None:
+    """Position of the accepted finish, or None: settled by a cause, or nonsense of the leader's."""
+    at = event.at
+    if at is None or not 0 <= at[0] <= SEQUENCE_MAX or not 0 <= at[1] < 1 << INDEX_BITS:
+        return None
+    return at[0] << INDEX_BITS | at[1]
+
+
+def _requeued(
+    ledger: Ledger, run: RunRecord | None, event: TaskRequeued, pos: int, us: int
+) -> None:
+    assert run is not None
+    name, number = split_token(event.token) or ("", 0)
+    task = run.tasks[name]
+    run.requeues += 1
+    ledger.facts["requeues"].append(
+        (task.group.pos, task.task.index, number, event.token, event.cause._value_, event.delay_ms,
+         event.keep_open, pos, us)
+    )  # fmt: skip
+    record = ledger.attempts.get(event.token)
+    if record is not None and not event.keep_open:
+        del ledger.attempts[event.token]
+        row = record.closed("closed", event.cause._value_, None, pos, us)
+        ledger.facts["attempts"].append(row)
+        ledger.drop_attempt(record)
+    ledger.touch_task(task, pos, us)
+
+
+def _range_settled(
+    ledger: Ledger, run: RunRecord | None, event: RangeSettled, pos: int, us: int
+) -> None:
+    assert run is not None
+    group = run.groups[event.group]
+    spans = ledger.spans.pop(pos)
+    for start, stop in spans:
+        ledger.facts["ranges"].append(
+            (group.pos, start, stop, event.verdict._value_, event.cause._value_,
+             event.message or None, pos, us)
+        )  # fmt: skip
+        group.counts[event.verdict] = group.counts.get(event.verdict, 0) + stop - start
+    over = [
+        name
+        for name, record in run.tasks.items()
+        if record.group is group and _within(spans, record.task.index)
+    ]
+    for name in over:
+        ledger.drop_task(run.tasks.pop(name))
+
+
+def _within(spans: list[tuple[int, int]], index: int) -> bool:
+    """Whether `index` lies in one of the ordered spans."""
+    place = bisect_right(spans, index, key=lambda span: span[0]) - 1
+    return place >= 0 and index < spans[place][1]
+
+
+def _rejected(ledger: Ledger, name: str, event: SubmissionRejected, pos: int, us: int) -> None:
+    ledger.facts["rejections"].append(
+        (name, event.reason, event.fatal, event.sequence, event.index, event.term, pos, us)
+    )
+    run = ledger.runs.get(name)
+    if run is not None and event.fatal:
+        ledger.end_run(run, "rejected", None, event.reason, pos, us)
+
+
+def close_by_ruling(ledger: Ledger, judged: Judged, base: int, us: int) -> None:
+    """Attempts the message closed without naming them have their rows.
+
+    A settled task closes its orphaned attempts; they take the position of that ruling.
+    """
+    settled = {
+        event.task: (base | index, event.cause._value_)
+        for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False))
+        if not void and type(event) is TaskSettled
+    }
+    is_open = ledger.pool.open
+    for token in [token for token in ledger.attempts if token not in is_open]:
+        record = ledger.attempts.pop(token)
+        pos, cause = settled.get(record.attempt.task.id, (base, None))
+        ledger.facts["attempts"].append(record.closed("closed", cause, None, pos, us))
+        ledger.drop_attempt(record)
