@@ -16,9 +16,8 @@ from msgspec import Raw
 from . import events as e
 from .attempts_seen import AttemptsSeen, Finished
 from .codec import Undecodable, decode_batch
-from .errors import FoldVersionError
+from .elections import Elections, is_forged
 from .evolve import STEPS
-from .fold import SERVER_HEADERS
 from .labels import group_task_label
 from .model import ABSENT, Verdict, task_params
 from .ports import Message
@@ -48,29 +47,32 @@ class RunView:
         run: str,
         pool: str = "main",
         *,
-        term: int | None = None,
+        elections: Elections | None = None,
         keep_values: bool = False,
         keep_cases: bool = False,
         keep_passed: bool = False,
     ) -> None:
         """A view of nothing yet.
 
-        `term`: the leader's term where the feed begins; 0 at the log's beginning, None when not
-        known. Kept on request: returned values; cases and measurements; a record of every task.
+        `elections`: who leads where the feed begins (not known: the first election seen is
+        believed). Kept on request: returned values; cases and measurements; a record of every task.
         """
         self.run = run
-        self.term = term
         self.sequence = 0
         """Log sequence of the last message fed."""
         self.forgotten = False
         """The run's key was released; nothing was submitted under it since."""
         self._pool_name = pool
         self._subjects = Subjects(pool)
-        self._fold_version = 0
+        self._elections = elections or Elections()
         self._keep_values = keep_values
         self._keep_cases = keep_cases
         self._keep_all = keep_cases or keep_passed
         self._begin()
+
+    def begin(self, elections: Elections) -> None:
+        """From here on, `elections` say who leads; before the first message only."""
+        self._elections = elections
 
     def _begin(self) -> None:
         self._pool = Pool(self._pool_name)
@@ -107,6 +109,11 @@ class RunView:
     def name(self) -> str:
         run = self.submission
         return run.submitted.name if run and run.submitted else ""
+
+    @property
+    def term(self) -> int | None:
+        """The leader's term here; None when no election was seen."""
+        return self._elections.term
 
     @property
     def publisher(self) -> str:
@@ -213,10 +220,10 @@ class RunView:
             return False
         self.sequence = message.sequence
         subject = self._subjects.parse(message.subject)
-        if subject is None or _forged(message):
+        if subject is None or is_forged(message):
             return False
         if subject.kind == "leader":
-            self._elect(decode_batch(message.data))
+            self._elections.take(decode_batch(message.data))
         elif subject.run == self.run and subject.kind == "attempt" and not self.done:
             self._attempts.feed(subject.owner, decode_batch(message.data), message.sequence)
             return True
@@ -225,23 +232,6 @@ class RunView:
         elif subject.run == self.run and subject.kind == "run":
             return self._submit(subject, decode_batch(message.data), message)
         return False
-
-    def _elect(self, events: Events) -> None:
-        """The newest valid election; where no term is known, the first one seen is believed."""
-        for event in events:
-            if not isinstance(event, e.LeaderElected):
-                continue
-            if self.term is not None and event.term != self.term + 1:
-                continue
-            if event.fold_version < self._fold_version:
-                continue
-            if event.fold_version > e.FOLD_VERSION:
-                raise FoldVersionError(
-                    f"the leader of pool {self._pool_name!r} folds with version "
-                    f"{event.fold_version}, this program with {e.FOLD_VERSION}",
-                    remedy="Upgrade dtf on this machine.",
-                )
-            self.term, self._fold_version = event.term, event.fold_version
 
     def _submit(self, subject: Subject, events: Events, message: Message) -> bool:
         changed = False
@@ -258,7 +248,7 @@ class RunView:
         changed = False
         for event in events:
             term = getattr(event, "term", None)
-            if term is None or (self.term is not None and term < self.term):
+            if term is None or not self._elections.allow(term):
                 continue
             changed = True
             if type(event) is e.TaskSettled:
@@ -385,10 +375,3 @@ class RunView:
             if ruling.group == group and ruling.start <= index < ruling.stop:
                 return ruling
         return None
-
-
-def _forged(message: Message) -> bool:
-    """The server itself wrote this message at somebody's request: void (protocol F5)."""
-    return bool(message.headers) and any(
-        name.lower() in SERVER_HEADERS for name in message.headers or ()
-    )

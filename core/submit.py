@@ -9,7 +9,7 @@ Pure. A group whose items do not fit into one message becomes several: `name`, `
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from math import ceil
@@ -212,16 +212,17 @@ def _split(group: GroupPlan, items: list[Raw]) -> list[GroupPlan]:
             remedy="Put large parameters into a file of the bundle.",
         )
     ends = list(accumulate(lengths))
-    even = ends[-1] / ceil(ends[-1] / room)
     pieces: list[GroupPlan] = []
-    start = 0
+    start = done = 0
     while start < len(items):
-        done = ends[start - 1] if start else 0
-        goal = min(done + room, max(done + even, done + lengths[start]))
-        stop = bisect_right(ends, goal, lo=start)
+        rest = ends[-1] - done
+        fair = done + ceil(rest / ceil(rest / room))
+        stop = bisect_left(ends, fair, lo=start) + 1
+        if ends[stop - 1] - done > room:
+            stop -= 1
         name = group.name if not pieces else _piece_name(group.name, len(pieces) + 1)
         pieces.append(msgspec.structs.replace(group, name=name, items=items[start:stop]))
-        start = stop
+        start, done = stop, ends[stop - 1]
     return pieces
 
 

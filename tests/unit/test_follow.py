@@ -7,6 +7,7 @@ import random
 import pytest
 from dtf.core import events as e
 from dtf.core.codec import encode_batch
+from dtf.core.elections import Elections
 from dtf.core.errors import FoldVersionError
 from dtf.core.fold import Fold
 from dtf.core.follow import FAILURES_MAX, RunView
@@ -344,7 +345,7 @@ def test_unknown_tasks_are_not_found() -> None:
 def test_the_view_agrees_with_the_fold_in_any_world(seed: int) -> None:
     """A leader rules as it likes over random attempts, duplicates, losses and elections."""
     world = random.Random(seed)
-    log = Log(term=0)
+    log = Log(elections=Elections(0))
     log.submit(plan("a", count=6), plan("b", count=3))
     term, tries = 1, {}
     for _ in range(world.randint(10, 80)):
