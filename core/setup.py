@@ -5,6 +5,7 @@ Rule: idempotent and safe to call by many at once; existing data is never change
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +19,10 @@ from .events import PoolCreated
 from .ids import random_id
 from .subjects import Subjects
 
+CREATE_LIMIT_S = 20.0
+"""An election of a cluster takes up to ten seconds."""
+RETRY_S = 0.2
+UNAVAILABLE = 503
 SECOND_NS = 1_000_000_000
 STREAM_EXISTS = 10058
 WRONG_LAST_SEQUENCE = 10071
@@ -48,10 +53,11 @@ async def init_pool(
     subjects = Subjects(pool)
     log = _log_stream(subjects, log_bytes_max)
     log["metadata"] = {UUID_KEY: str(uuid4())}
+    lossy = {"persist_mode": "async"} if replicas == 1 else {}
     for config in (
         log,
-        _telemetry_stream(subjects),
-        _output_stream(subjects),
+        _telemetry_stream(subjects) | lossy,
+        _output_stream(subjects) | lossy,
         _lease_bucket(subjects.lease_bucket),
         _object_store(subjects.blob_bucket, blob_bytes_max),
         _object_store(subjects.state_bucket, None),
@@ -61,11 +67,21 @@ async def init_pool(
 
 
 async def _create(connection: Connection, config: dict[str, Any]) -> None:
-    try:
-        await connection.api(f"STREAM.CREATE.{config['name']}", config, timeout=15.0)
-    except ApiError as error:
-        if error.err_code != STREAM_EXISTS:
-            raise
+    """The stream exists. Asked again for a while: a cluster without a leader yet says nothing."""
+    deadline = asyncio.get_running_loop().time() + CREATE_LIMIT_S
+    while True:
+        try:
+            await connection.api(f"STREAM.CREATE.{config['name']}", config, timeout=3.0)
+            return
+        except ApiError as error:
+            if error.err_code == STREAM_EXISTS:
+                return
+            if error.code != UNAVAILABLE or asyncio.get_running_loop().time() > deadline:
+                raise
+        except LogUnavailable:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(RETRY_S)
 
 
 async def _first_event(connection: Connection, subjects: Subjects) -> str:
@@ -124,6 +140,7 @@ def _log_stream(subjects: Subjects, bytes_max: int | None) -> dict[str, Any]:
 
 
 def _telemetry_stream(subjects: Subjects) -> dict[str, Any]:
+    """Beats decide nothing: on one server they are acknowledged before they are synced."""
     kinds = [f"{subjects.prefix}beat.>", f"{subjects.prefix}health.>"]
     return _stream(subjects.telemetry_stream, kinds) | {
         "discard": "old",

@@ -23,6 +23,8 @@ from .memory import subject_matches
 from .nats_client import Answer, ApiError, Connection, NoResponders
 
 NO_MESSAGE = 10037
+TOO_MANY = 429
+"""The stream has too much on its way just now."""
 
 
 class _AckError(msgspec.Struct):
@@ -103,7 +105,7 @@ class JetStreamLog:
                 return AppendRefused(f"the subject belongs to {ack.stream!r}, not {self.stream!r}")
             return Appended(ack.seq, ack.duplicate)
         text = f"{self.stream}: {error_.description} ({error_.code}/{error_.err_code})"
-        if 400 <= error_.code < 500:
+        if 400 <= error_.code < 500 and error_.code != TOO_MANY:
             return AppendRefused(text)
         return LogUnavailable(text, remedy="Send it again; if it lasts, look at the server.")
 
