@@ -49,25 +49,25 @@ COMMANDS = (
     Command("run", "dtf.tui.running:run", "Run suites and wait for the result.", RUN),
     Command("submit", "dtf.tui.running:submit", "Submit suites to the server and return.", RUN),
     Command("plan", "dtf.tui.planning:plan", "What a run would do, and where it fits.", RUN),
-    Command("status", "dtf.tui.looking:status", "One screen: runs, tasks, workers.", LOOK),
-    Command("runs ls", "dtf.tui.looking:runs_ls", "List runs, newest first."),
-    Command("runs show", "dtf.tui.looking:runs_show", "One run with its matrix and failures."),
+    Command("status", "dtf.tui.status:status", "One screen: runs, tasks, workers.", LOOK),
+    Command("runs ls", "dtf.tui.runs:runs_ls", "List runs, newest first."),
+    Command("runs show", "dtf.tui.runs:runs_show", "One run with its matrix and failures."),
     Command("runs wait", "dtf.tui.running:wait", "Follow a run to its end."),
     Command("runs cancel", "dtf.tui.acting:runs_cancel", "Cancel a run."),
     Command("runs retry", "dtf.tui.running:retry", "Run again what did not pass."),
-    Command("task ls", "dtf.tui.looking:task_ls", "List tasks of a run."),
-    Command("task show", "dtf.tui.looking:task_show", "One task with attempts and measurements."),
+    Command("task ls", "dtf.tui.tasks:task_ls", "List tasks of a run."),
+    Command("task show", "dtf.tui.tasks:task_show", "One task with attempts and measurements."),
     Command("task log", "dtf.tui.logs:task_log", "Output of a task; -f follows it live."),
     Command("task cancel", "dtf.tui.acting:task_cancel", "Cancel one task."),
     Command("task retry", "dtf.tui.running:task_retry", "Run one task again."),
     Command("task events", "dtf.tui.logs:task_events", "Every event about a task, in order."),
-    Command("worker ls", "dtf.tui.looking:worker_ls", "List workers."),
-    Command("worker show", "dtf.tui.looking:worker_show", "One worker with devices and load."),
+    Command("worker ls", "dtf.tui.workers:worker_ls", "List workers."),
+    Command("worker show", "dtf.tui.workers:worker_show", "One worker with devices and load."),
     Command("worker drain", "dtf.tui.acting:worker_drain", "Take a worker out of rotation."),
     Command("worker undrain", "dtf.tui.acting:worker_undrain", "Put a worker back."),
     Command("up", "dtf.local:up", "A whole pool on this machine, until Ctrl-C.", OPERATE),
-    Command("coordinator run", "dtf.coordinator.commands:coordinator_run", "Run a coordinator."),
-    Command("coordinator ls", "dtf.coordinator.commands:coordinator_ls", "List coordinators."),
+    Command("coordinator run", "dtf.coordinator.commands:run", "Run a coordinator."),
+    Command("coordinator ls", "dtf.coordinator.commands:ls", "List coordinators."),
     Command("projector run", "dtf.projections.commands:projector_run", "Run the projector."),
     Command("sql", "dtf.projections.commands:sql", "Ask the history in SQL (read-only).", LOOK),
     Command("report junit", "dtf.projections.commands:report_junit", "JUnit XML of a run."),
@@ -205,7 +205,7 @@ def _finish(command: Any, bound: BoundArguments) -> int:
 
     result = command(*bound.args, **bound.kwargs)
     if iscoroutine(result):
-        from .tui.loop import run_async
+        from .core.loop import run_async
 
         result = run_async(result)
     if result is None:

@@ -79,7 +79,7 @@ def outcome_of_view(view: RunView) -> Outcome:
         size=view.size,
         wall_us=(ended - began) / 1000 if began is not None and ended is not None else None,
         seen=list(_seen(view) if view.size <= DETAIL_MAX else _seen_groups(view)),
-        failures=[_failure(task) for task in islice(view.failures(), FAILURES_MAX)],
+        failures=[*map(_failure, islice(view.failures(), FAILURES_MAX)), *_range_failures(view)],
         retry_of=submitted.retry_of if submitted else None,
     )
 
@@ -97,6 +97,20 @@ def _failure(task: TaskView) -> Failure:
         exit_code=task.exit_code,
         duration_us=task.duration_us,
     )
+
+
+def _range_failures(view: RunView) -> Iterator[Failure]:
+    """One for each ruling that settled many tasks at once: they share their story."""
+    for ruling in view.ranges:
+        if ruling.verdict not in ("passed", "skipped"):
+            tasks = ruling.stop - ruling.start
+            yield Failure(
+                task=task_id(ruling.group, ruling.start),
+                label=ruling.group + (f" ({tasks:,} tasks)" if tasks > 1 else ""),
+                verdict=str(ruling.verdict),
+                cause=str(ruling.cause),
+                message=ruling.message,
+            )
 
 
 def _seen(view: RunView) -> Iterator[Seen]:

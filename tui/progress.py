@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console, Group
@@ -211,15 +212,9 @@ class ProgressView:
 
     def _at_work(self, view: RunView, now_s: float) -> list[tuple[str, str, float]]:
         """Some running tasks, those we have seen running longest first."""
-        running = {}
-        for task in view.tasks.values():
-            if task.state == "running":
-                running[task.id] = task
-                if len(running) == 64:  # more are never shown, and there may be very many
-                    break
-        self._since = {task: self._since.get(task, now_s) for task in running}
-        oldest = sorted(running, key=lambda task: self._since[task])[:RUNNING_SHOWN]
-        return [(running[t].label or t, running[t].worker, now_s - self._since[t]) for t in oldest]
+        running = list(islice(view.running_tasks(), RUNNING_SHOWN))
+        self._since = {task.id: self._since.get(task.id, now_s) for task in running}
+        return [(t.label or t.id, t.worker, now_s - self._since[t.id]) for t in running]
 
     def _name_failures(self, view: RunView) -> None:
         """Failures are said as they come, the first few of them."""

@@ -1,0 +1,80 @@
+"""Processes this one starts and answers for. Rule: none outlives its parent, however that one ends.
+
+Each child leads a process group of its own, so a Ctrl-C at the terminal is for the parent to pass
+on, and the whole group can be ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+Process = asyncio.subprocess.Process
+
+
+async def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> Process:
+    """The process runs in a group of its own, its output appended to `log`.
+
+    On Linux it is killed when this process ends, whatever ends it.
+    """
+    for directory in (cwd, log.parent):
+        os.makedirs(directory, exist_ok=True)
+    with log.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            env=dict(env),
+            cwd=cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),
+        )
+
+
+async def end(processes: Sequence[Process], grace_s: float) -> None:
+    """All have ended: asked first (SIGTERM), after `grace_s` their whole groups are killed."""
+    living = [process for process in processes if process.returncode is None]
+    for process in living:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+    if living and grace_s > 0:
+        waits = [asyncio.ensure_future(process.wait()) for process in living]
+        await asyncio.wait(waits, timeout=grace_s)
+        for wait in waits:
+            wait.cancel()
+    for process in living:
+        kill_group(process.pid, process)
+        await process.wait()
+
+
+def kill_group(pid: int, process: Process) -> None:
+    """Nothing of the process's group lives any more."""
+    if sys.platform == "win32":
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """For the child, between fork and exec (Linux only)."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def prepare() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare

@@ -1,0 +1,63 @@
+"""Who may start, use and stop the local pool of a data directory.
+
+Rule: the kernel holds the locks, so whoever is killed holds none.
+
+`pool.lock` (exclusive): the one process that runs the pool. `users.lock`: shared by processes that
+use it; exclusive by the owner once it closes, so that nobody enters a pool that is going.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+OWNER, USERS = "pool.lock", "users.lock"
+
+
+class PoolLock:
+    """The locks of one data directory as held by this process; `close` lets go of all."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self._held: dict[str, int] = {}
+
+    def own(self) -> bool:
+        """True when this process now is the owner; the pool is then its own to start."""
+        return self._take(OWNER, shared=False)
+
+    def share(self) -> bool:
+        """True when the owner cannot close the pool any more until `close`."""
+        return self._take(USERS, shared=True)
+
+    def seal(self) -> bool:
+        """For the owner: True when nobody uses the pool, and nobody can begin to."""
+        return self._take(USERS, shared=False)
+
+    def close(self) -> None:
+        """All locks are released. Idempotent."""
+        while self._held:
+            os.close(self._held.popitem()[1])
+
+    def _take(self, name: str, *, shared: bool) -> bool:
+        if name in self._held:
+            return True
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(self.data_dir / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _lock(file, shared):
+            os.close(file)
+            return False
+        self._held[name] = file
+        return True
+
+
+def _lock(file: int, shared: bool) -> bool:
+    if sys.platform == "win32":
+        return True  # two pools on one directory are refused by the server's own lock there
+    import fcntl
+
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

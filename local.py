@@ -1,0 +1,347 @@
+"""A whole pool inside one process: server, coordinator, projector, and workers as its children.
+
+Rule: whoever starts it ends all of it, and leaves nothing behind but the data directory.
+
+Two commands on one data directory share the pool of the first; the owner waits for the others
+before it closes. The same code against `--server` needs nothing of this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+from cyclopts import Parameter
+
+from .core.children import Process, end, spawn
+from .core.errors import DtfError, ServerUnavailable
+from .core.pool_file import (
+    POOL_FILE,
+    PoolFile,
+    find_pool_file,
+    remove_pool_file,
+    write_pool_file,
+)
+from .core.pool_lock import PoolLock
+from .core.session import current
+from .tui.console import say, warn
+from .tui.formats import plural
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from .core.adapters.jetstream import JetStreamLog
+    from .core.adapters.nats_client import Connection
+    from .core.client import Client
+    from .core.config import Config
+    from .projections.projector import Projector
+
+WORKERS_MAX = 4
+"""Worker processes by default at most; each serves its share of the machine."""
+ENTER_LIMIT_S = 60.0
+JOIN_LIMIT_S = 30.0
+CATCH_UP_LIMIT_S = 20.0
+GRACE_S = 3.0
+LOOK_S = 0.05
+RESTARTS_MAX = 5
+"""Restarts of one worker in a pool's life; one that dies more often has a cause to be found."""
+DATABASE = "history.duckdb"
+
+
+def machine_size() -> tuple[int, int]:
+    """(thousandths of a core, bytes of memory) this process may use."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores * 1000, int(psutil.virtual_memory().total)
+
+
+def worker_count(wanted: int | None, cpu_milli: int, memory_bytes: int) -> int:
+    """How many workers: as asked, else one a core up to four, fewer where the largest task
+    (`cpu_milli`, `memory_bytes`) needs more of the machine than such a share.
+    """
+    if wanted is not None:
+        return wanted
+    cores_milli, memory = machine_size()
+    count = max(1, min(WORKERS_MAX, cores_milli // 1000))
+    if cpu_milli > 0:
+        count = min(count, cores_milli // cpu_milli)
+    if memory_bytes > 0:
+        count = min(count, memory // memory_bytes)
+    return max(1, count)
+
+
+@asynccontextmanager
+async def open_pool(
+    *, workers: int | None = None, cpu_milli: int = 0, memory_bytes: int = 0
+) -> AsyncIterator[Client]:
+    """A client of the configured server, or of the pool on this machine, started if need be.
+
+    `cpu_milli` and `memory_bytes` are what the largest task needs, so that it fits some worker.
+    """
+    from .core.client import open_client
+
+    config = current().config
+    async with AsyncExitStack() as stack:
+        if config.server is None:
+            wanted = workers if workers is not None else config.workers
+            count = worker_count(wanted, cpu_milli, memory_bytes)
+            await stack.enter_async_context(local_pool(config, workers=count))
+        yield await stack.enter_async_context(open_client(config))
+
+
+@asynccontextmanager
+async def local_pool(
+    config: Config, *, workers: int, port: int | None = None, share: bool = True
+) -> AsyncIterator[PoolFile]:
+    """The local pool of the data directory runs: ours, or with `share` another process's.
+
+    Raises `ServerUnavailable` when another owns it and does not let us in.
+    """
+    lock = PoolLock(config.data_dir)
+    try:
+        found = await _enter(lock, config.data_dir, share)
+        if found is not None:
+            yield found
+            return
+        async with _own(config, lock, workers, port) as mine:
+            yield mine
+    finally:
+        lock.close()
+
+
+async def _enter(lock: PoolLock, data_dir: Path, share: bool) -> PoolFile | None:
+    """None when this process is the owner; else the running pool, which now waits for us."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + ENTER_LIMIT_S
+    while not lock.own():
+        found = find_pool_file(data_dir)
+        if not share:
+            at = f" at {found.url} (process {found.pid})" if found else ""
+            raise ServerUnavailable(
+                f"a pool runs on {data_dir} already{at}",
+                remedy="Use that one (`dtf status`), or name another --data-dir.",
+            )
+        if found is not None and lock.share():
+            return found
+        if clock() > deadline:
+            raise ServerUnavailable(
+                f"another dtf holds {data_dir}, but no pool answers there",
+                remedy="End that process, or name another --data-dir.",
+            )
+        await asyncio.sleep(LOOK_S)
+    (data_dir / POOL_FILE).unlink(missing_ok=True)  # of an owner that was killed
+    return None
+
+
+@asynccontextmanager
+async def _own(
+    config: Config, lock: PoolLock, workers: int, port: int | None
+) -> AsyncIterator[PoolFile]:
+    """Every part started in order, stopped in the opposite order."""
+    from .core.adapters.nats_client import connect
+    from .core.server import EmbeddedServer
+    from .core.setup import init_pool
+
+    async with EmbeddedServer(config.data_dir / "server", port=port) as server:
+        connection = await connect(server.options("dtf-local"))
+        try:
+            await init_pool(connection, config.pool)
+            found = PoolFile(
+                url=server.url,
+                user=server.user,
+                password=server.password,
+                pid=os.getpid(),
+                started=time.time(),
+            )
+            write_pool_file(config.data_dir, found)
+            async with _services(config, connection, workers) as services:
+                try:
+                    yield found
+                except Exception:
+                    await _leave(lock, services)
+                    raise
+                await _leave(lock, services)
+        finally:
+            remove_pool_file(config.data_dir, os.getpid())
+            await connection.aclose()
+
+
+async def _leave(lock: PoolLock, services: Services) -> None:
+    """Nobody else uses the pool, its workers have left, and its history is complete."""
+    told = False
+    while not lock.seal():
+        if not told:
+            told = True
+            say("Another dtf uses this pool; waiting for it (Ctrl-C ends both).", style="dim")
+        await asyncio.sleep(4 * LOOK_S)
+    await services.close()
+
+
+@asynccontextmanager
+async def _services(
+    config: Config, connection: Connection, workers: int
+) -> AsyncIterator[Services]:
+    """Coordinator, projector, query service and workers run; cancelled and killed at the end."""
+    async with anyio.create_task_group() as group:
+        services = Services(config, connection, workers)
+        try:
+            await services.start(group)
+            yield services
+        finally:
+            with anyio.CancelScope(shield=True):
+                services.closing = True
+                await end(services.children, 0)
+            group.cancel_scope.cancel()
+
+
+class Services:
+    """What runs beside the server."""
+
+    def __init__(self, config: Config, connection: Connection, workers: int) -> None:
+        self.config = config
+        self.connection = connection
+        self.workers = workers
+        self.children: list[Process] = []
+        self.closing = False
+        self._projector: Projector | None = None
+
+    async def start(self, group: TaskGroup) -> None:
+        """A leader decides, the projector writes, every worker has joined."""
+        from .coordinator.process import GC_THRESHOLD
+        from .coordinator.service import Coordinator
+        from .core.adapters.jetstream import JetStreamLog
+        from .core.subjects import Subjects
+        from .projections.projector import Projector
+
+        gc.set_threshold(GC_THRESHOLD, 50, 100)
+        subjects = Subjects(self.config.pool)
+        log = JetStreamLog(self.connection, subjects.log_stream)
+        telemetry = JetStreamLog(self.connection, subjects.telemetry_stream)
+        before = (await log.tail()).last
+        coordinator = Coordinator.connected(self.connection, self.config.pool, "local")
+        group.start_soon(coordinator.run, name="coordinator")
+        self._projector = Projector(
+            log, telemetry, self.config.data_dir / DATABASE, self.config.pool
+        )
+        group.start_soon(self._projector.run, name="projector")
+        names = [f"{self.config.worker[:60]}-{number + 1}" for number in range(self.workers)]
+        for name in names:
+            group.start_soon(self._keep_worker, name, name=f"worker {name}")
+        await self._joined(log, subjects.worker("*"), before, set(names))
+
+    async def close(self) -> None:
+        """Workers have left in order, and the history holds everything up to now."""
+        self.closing = True
+        await end(self.children, GRACE_S)
+        await self._caught_up()
+
+    async def _joined(self, log: JetStreamLog, subject: str, after: int, names: set[str]) -> None:
+        """Every named worker has joined after `after`; raises when one does not in time."""
+        if not names:
+            return
+        with anyio.move_on_after(JOIN_LIMIT_S):
+            async with aclosing(log.read([subject], after, name="dtf-local")) as batches:
+                async for messages in batches:
+                    names -= {message.subject.rpartition(".")[2] for message in messages}
+                    if not names:
+                        return
+        logs = self.config.data_dir / "workers"
+        raise DtfError(
+            f"workers {', '.join(sorted(names))} did not start within {JOIN_LIMIT_S:.0f} s",
+            remedy=f"Read their logs in {logs}.",
+        )
+
+    async def _keep_worker(self, name: str) -> None:
+        """The worker runs; started again when it dies by itself, some times."""
+        home = self.config.data_dir / "workers" / name
+        argv, env = worker_command(self.config, name, self.workers)
+        for attempt in range(RESTARTS_MAX + 1):
+            process = await spawn(argv, env, home, home.with_suffix(".log"))
+            self.children.append(process)
+            code = await process.wait()
+            if self.closing:
+                return
+            self.children.remove(process)
+            warn(f"worker {name} ended with {code}; see {home.with_suffix('.log')}")
+            await asyncio.sleep(0.1 * 2**attempt)
+
+    async def _caught_up(self) -> None:
+        """The projector has written the last event of the log, or its time is up."""
+        from .core.adapters.jetstream import JetStreamLog
+        from .core.subjects import Subjects
+
+        log = JetStreamLog(self.connection, Subjects(self.config.pool).log_stream)
+        last = (await log.tail()).last
+        if self._projector is not None:
+            with anyio.move_on_after(CATCH_UP_LIMIT_S):
+                await self._projector.reached(last)
+
+
+def worker_command(config: Config, name: str, workers: int) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of one worker of the local pool, with its share of the machine."""
+    cores_milli, memory = machine_size()
+    share = max(1000, cores_milli // workers)
+    argv = [sys.executable, "-m", "dtf.worker", "run", "--name", name]
+    argv += ["--cpus", f"{share / 1000:g}", "--memory", str(memory // workers)]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DTF_")}
+    kept = ("DTF_NATS_SERVER", "DTF_TRACE")
+    env |= {key: os.environ[key] for key in kept if key in os.environ}
+    env |= {
+        "DTF_SERVER": "local",
+        "DTF_DATA_DIR": str(config.data_dir),
+        "DTF_POOL": config.pool,
+        "DTF_WORKER": name,
+    }
+    return argv, env
+
+
+async def up(
+    *,
+    workers: Annotated[int | None, Parameter(name=["--workers", "-n"])] = None,
+    port: int | None = None,
+) -> int:
+    """Run a whole pool on this machine until Ctrl-C.
+
+    Parameters
+    ----------
+    workers
+        Worker processes; 0 for none of ours (join others with `dtf-worker run`).
+    port
+        Port of the server on 127.0.0.1; a free one without it.
+    """
+    config = current().config
+    count = worker_count(workers if workers is not None else config.workers, 0, 0)
+    async with local_pool(config, workers=count, port=port, share=False) as pool:
+        say(f"dtf is up: {plural(count, 'worker')} at {pool.url}, data in {config.data_dir}")
+        say("  here:      dtf run suite.toml   (this directory and its children find it)")
+        say(f"  elsewhere: DTF_SERVER={pool.url} with user and password of pool.json")
+        say("Ctrl-C stops it.", style="dim")
+        await _until_told()
+        say("Stopping ...", style="dim")
+    return 0
+
+
+async def _until_told() -> None:
+    """Returns at the first SIGINT or SIGTERM; the second one acts as usual."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def tell() -> None:
+        told.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, tell)
+    await told.wait()

@@ -1,0 +1,122 @@
+"""A run as the tables tell it. Rule: the same outcome as following it live gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..core.errors import NotFound
+from ..core.labels import task_label
+from .history import History
+from .matrix import Seen, latency_us
+from .next_step import command
+from .outcome import DETAIL_MAX, FAILURES_MAX, Failure, Outcome
+
+_VERDICTS = (
+    "passed", "failed", "skipped", "fallback", "timed_out", "cancelled", "no_capacity", "error",
+)  # fmt: skip
+_RUN = """
+SELECT name, state, verdict, reason, tasks, wall_us, retry_of,
+    passed, failed, skipped, fallback, timed_out, cancelled, no_capacity, error
+FROM runs WHERE run = ? ORDER BY run_pos DESC LIMIT 1
+"""
+_WORDS = {"waiting": "queued", "assigned": "queued", "finished": "running"}
+
+
+async def outcome_of_history(history: History, run: str) -> Outcome:
+    """What the tables tell of a run. Raises `NotFound`."""
+    found = await history.rows(_RUN, run)
+    if not found:
+        raise NotFound(f"there is no run {run!r}", remedy=f"List them: {command('runs', 'ls')}")
+    name, state, verdict, reason, size, wall_us, retry_of, *numbers = found[0]
+    return Outcome(
+        run=run,
+        name=name or "",
+        state=state,
+        verdict=verdict or ("rejected" if state == "rejected" else None),
+        reason=reason or "",
+        counts={v: n for v, n in zip(_VERDICTS, numbers, strict=True) if n},
+        size=size or 0,
+        wall_us=wall_us,
+        seen=await (_seen(history, run) if (size or 0) <= DETAIL_MAX else _sums(history, run)),
+        failures=await _failures(history, run),
+        retry_of=retry_of,
+    )
+
+
+def known_state(state: str) -> str:
+    """A task's state in the words of the screens."""
+    return _WORDS.get(state, state)
+
+
+def plain_params(params: str | None) -> dict[str, Any]:
+    """The parameters of a row, decoded; empty when it has none."""
+    return msgspec.json.decode(params, type=dict[str, Any]) if params else {}
+
+
+async def _failures(history: History, run: str) -> list[Failure]:
+    rows = await history.rows(
+        """SELECT task, label, params, verdict, cause, message, output_tail, worker, attempts,
+            exit_code, duration_us
+        FROM failures WHERE run = ? ORDER BY seq, idx LIMIT ?""",
+        run,
+        FAILURES_MAX,
+    )
+    return [
+        Failure(
+            task,
+            task_label(label, plain_params(params), 0, 1),
+            verdict,
+            cause,
+            message or "",
+            tail or "",
+            *rest,
+        )
+        for task, label, params, verdict, cause, message, tail, *rest in rows
+    ]
+
+
+async def _sums(history: History, run: str) -> list[Seen]:
+    """The tasks of a large run, summed up by test."""
+    rows = await history.rows(
+        """SELECT label, hardware, coalesce(verdict, state), count(*) FROM tasks WHERE run = ?
+        GROUP BY ALL ORDER BY min(group_pos)""",
+        run,
+    )
+    return [
+        Seen(label, {}, hw, known_state(state), None, times) for label, hw, state, times in rows
+    ]
+
+
+async def _seen(history: History, run: str) -> list[Seen]:
+    latencies = await _latencies(history, run)
+    rows = await history.rows(
+        """SELECT task, label, params, hardware, coalesce(verdict, state) FROM (
+            SELECT task, label, params, hardware, verdict, state, group_pos, task_index
+            FROM tasks WHERE run = ?
+            UNION ALL SELECT task, label, params, hardware, NULL, 'queued', group_pos, task_index
+            FROM queued_tasks WHERE run = ?
+        ) ORDER BY group_pos, task_index""",
+        run,
+        run,
+    )
+    return [
+        Seen(label, plain_params(params), hardware, known_state(state), latencies.get(task))
+        for task, label, params, hardware, state in rows
+    ]
+
+
+async def _latencies(history: History, run: str) -> dict[str, float]:
+    """Tasks whose accepted attempt measured a latency -> microseconds."""
+    rows = await history.rows(
+        """SELECT m.task, m.name, m.value, m.unit, m.samples
+        FROM measurements m JOIN tasks t USING (assigned_pos)
+        WHERE m.run = ? AND m.name ILIKE '%latency%' ORDER BY m.seq, m.idx, m.ordinal""",
+        run,
+    )
+    measured: dict[str, list[Any]] = {}
+    for task, *measurement in rows:
+        measured.setdefault(task, []).append(measurement)
+    found = ((task, latency_us(values)) for task, values in measured.items())
+    return {task: value for task, value in found if value is not None}
