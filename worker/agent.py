@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
 from ..core.codec import decode_batch, encode_batch
@@ -169,7 +169,8 @@ class Agent:
             return None
         if self._drain:
             machine.drain(f"draining: {self._drain}")
-        log.info("joined pool %s as %s (%s) at %d", self.options.pool, self.options.name, incarnation, sequence)  # fmt: skip
+        where = (self.options.pool, self.options.name, incarnation, sequence)
+        log.info("joined pool %s as %s (%s) at %d", *where)
         machine.sequence = sequence
         self.joined.set()
         reader = asyncio.create_task(self._read(machine, sequence), name="read assignments")
@@ -187,7 +188,8 @@ class Agent:
 
     async def _until_over(self, *tasks: asyncio.Task[None]) -> m.Instruction | None:
         """Why the incarnation ended; raises when one of its tasks failed."""
-        await asyncio.wait([self._over, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [self._over, *tasks]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             if task.done():
                 task.result()
@@ -222,7 +224,8 @@ class Agent:
                 stored.set_result(sequence)
 
         self._writer.put(self.subjects.worker(self.options.name), event, done)
-        await asyncio.wait([stored, self._over], return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [stored, self._over]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         return stored.result() if stored.done() else None
 
     async def _clean_up(self) -> None:
@@ -259,7 +262,7 @@ class Agent:
         name = self.options.name
         filters = [*self.subjects.follow_worker(name), self.subjects.worker(name)]
         consumer = f"w_{name}_{machine.incarnation}"
-        async with aclosing(self.links.log.read(filters, after, name=consumer)) as batches:  # type: ignore[type-var]
+        async with aclosing(self.links.log.read(filters, after, name=consumer)) as batches:
             async for batch in batches:
                 for message in batch:
                     if not _forged(message):

@@ -61,7 +61,8 @@ def collect(scratch: Path, globs: Sequence[str], files_max: int, bytes_max: int)
             break
         elif total + artifact.bytes > bytes_max:
             notes.append(
-                f"artifact {artifact.path} left out: {artifact.bytes} bytes exceed the limit of {bytes_max} for all"
+                f"artifact {artifact.path} left out: with its {artifact.bytes} bytes they "
+                f"exceed the limit of {bytes_max} for all"
             )
         else:
             kept.append(artifact)

@@ -54,7 +54,7 @@ def worker_run(
     user
         User name for the server.
     password_file
-        File with the password, so that no process list shows it. DTF_PASSWORD works too.
+        File with the password, so that no process list shows it.
     token_file
         File with the token.
     creds
@@ -82,7 +82,7 @@ def worker_run(
     prefetch
         Most assignments to queue here beyond those that run.
     drain_timeout
-        Seconds that running attempts may take after SIGTERM; default: as long as their own limits allow.
+        Seconds that running attempts may take after SIGTERM; default: what their limits allow.
     output_limit
         Output kept of one attempt (default 64M); the rest is read and thrown away.
     artifact_limit

@@ -277,7 +277,7 @@ class Machine:
         measurements: list[Measurement],
         truncated: bool = False,
     ) -> None:
-        """Cases and measurements came in; bounded by the caller so that the event fits a message."""
+        """Cases and measurements came in; the caller bounds them so that they fit a message."""
         if attempt.state == RUNNING:
             event = e.CasesReported(
                 token=attempt.token,
@@ -458,5 +458,8 @@ def spec_refusal(spec: TaskSpec) -> str | None:
         if spec.env:
             problem = "isolation 'none' cannot set 'env'; use isolation 'process'"
         elif spec.artifacts:
-            problem = "isolation 'none' has no scratch directory to take 'artifacts' from; use isolation 'process'"
+            problem = (
+                "isolation 'none' has no scratch directory to take 'artifacts' from; "
+                "use isolation 'process'"
+            )
     return problem

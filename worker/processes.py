@@ -118,15 +118,16 @@ class Processes:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         ours, theirs = socket.socketpair()
+        folder = str(Path(__file__).resolve().parent)
+        arguments = [folder, str(theirs.fileno()), str(os.getpid()), "prepare"]
         with theirs:
             ours.setblocking(False)
             self._popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", supervisor.SERVE, str(Path(__file__).resolve().parent),
-                 str(theirs.fileno()), str(os.getpid()), "prepare"],
+                [sys.executable, "-I", "-S", "-c", supervisor.SERVE, *arguments],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self._socket = ours
         self._loop.add_reader(ours, self._readable)
 
@@ -171,7 +172,7 @@ class Processes:
     def _send(self, frame: tuple[object, ...]) -> None:
         if self._socket is None:
             return
-        data = marshal.dumps(frame)
+        data = marshal.dumps(frame)  # type: ignore[arg-type]
         first = not self._outbox
         self._outbox += len(data).to_bytes(4, "little") + data
         if first:

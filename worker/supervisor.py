@@ -10,7 +10,8 @@ the peak memory the kernel reports honest: a child inherits the peak of whoever 
 Control: frames of 4 bytes length (little endian) and a marshalled tuple; both ends are the same
 interpreter.
  in:  ("start", id, order) ("kill", id, soft)
- out: ("started", id, pid) ("output", id, bytes, dropped) ("done", id, facts) ("refused", id, stage, text)
+ out: ("started", id, pid) ("output", id, bytes, dropped) ("done", id, facts)
+      ("refused", id, stage, text)
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ class Supervisor:
     def tell(self, *frame: object) -> None:
         if not self.open:
             return
-        data = marshal.dumps(frame)
+        data = marshal.dumps(frame)  # type: ignore[arg-type]
         was_empty = not self.outbox
         self.outbox += len(data).to_bytes(4, "little") + data
         if was_empty:
@@ -302,7 +303,7 @@ class Supervisor:
 
     # -- start ------------------------------------------------------------------------------------
     def start(self, key: int, order: dict[str, Any]) -> None:
-        """The attempt's first process runs in a session of its own, or the agent is told why not."""
+        """The attempt's first process runs in a session of its own, or the agent hears why not."""
         reader, writer = os.pipe()
         argv = order["argv"]
         environment = {**self.environment, **order["env"], MARKER: order["marker"]}
@@ -690,7 +691,7 @@ def main() -> None:
         if sys.platform == "linux":
             become_guardian()
         os.set_inheritable(control, True)
-        os.execv(
+        os.execv(  # noqa: S606 (no shell on purpose)
             sys.executable,
             [sys.executable, "-I", "-S", "-c", SERVE, *sys.argv[1:4]],
         )

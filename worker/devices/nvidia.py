@@ -34,8 +34,11 @@ found = []
 for index in range(n.nvmlDeviceGetCount()):
     handle = n.nvmlDeviceGetHandleByIndex(index)
     found.append({
-        "id": text(n.nvmlDeviceGetUUID(handle)), "index": index, "name": text(n.nvmlDeviceGetName(handle)),
-        "memory_bytes": n.nvmlDeviceGetMemoryInfo(handle).total, "driver": text(n.nvmlSystemGetDriverVersion()),
+        "id": text(n.nvmlDeviceGetUUID(handle)),
+        "index": index,
+        "name": text(n.nvmlDeviceGetName(handle)),
+        "memory_bytes": n.nvmlDeviceGetMemoryInfo(handle).total,
+        "driver": text(n.nvmlSystemGetDriverVersion()),
     })
 json.dump(found, sys.stdout)
 """

@@ -81,7 +81,10 @@ def load(target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             where = os.environ.get("DTF_BUNDLE") or "no bundle"
-            return f"no module named {name!r} (target {target!r}; looked in {where}, then in the worker's Python)"
+            return (
+                f"no module named {name!r} (target {target!r}; "
+                f"looked in {where}, then in the worker's Python)"
+            )
         return (
             f"{target!r} needs the module {error.name!r}, which this worker does not have; "
             f"install it into {sys.executable}"
@@ -120,7 +123,7 @@ def run_callable(target: str) -> int:
         )
         return 0
     if len(encoded) > VALUE_BYTES_MAX:
-        text = f"the returned value has {len(encoded)} bytes, more than {VALUE_BYTES_MAX}, and was left out"
+        text = f"the returned value was left out: {len(encoded)} bytes, more than {VALUE_BYTES_MAX}"
         tell(status="returned", message=text)
     else:
         tell(status="returned", value=value)

@@ -52,7 +52,8 @@ def task_environment(
     given = bytes(attempt.params) if attempt.params is not ABSENT else b"{}"
     if len(given) > PARAMS_BYTES_MAX:
         raise BadTask(
-            f"the parameters have {len(given)} bytes, more than {PARAMS_BYTES_MAX}; put them into a file of the bundle"
+            f"the parameters have {len(given)} bytes, more than {PARAMS_BYTES_MAX}; "
+            "put them into a file of the bundle"
         )
     spec = attempt.spec
     environment = {

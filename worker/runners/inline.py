@@ -124,7 +124,7 @@ class InlineLane:
         self._line.clear()
 
     def stop(self, timeout_s: float = 1.0) -> bool:
-        """The thread has ended; False when a task still holds it (it then dies with the process)."""
+        """The thread has ended; False when a task still holds it: it then dies with the process."""
         self._stopping = True
         self._line.clear()
         self._gate.release()
@@ -298,7 +298,7 @@ def encode_value(value: object) -> tuple[msgspec.Raw, str]:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return ABSENT, f"the returned {type(value).__name__} was left out: {error}"
     if len(data) > VALUE_BYTES_MAX:
-        text = f"the returned value has {len(data)} bytes, more than {VALUE_BYTES_MAX}, and was left out"
+        text = f"the returned value was left out: {len(data)} bytes, more than {VALUE_BYTES_MAX}"
         return ABSENT, text
     return msgspec.Raw(data), ""
 
