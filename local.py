@@ -59,10 +59,9 @@ DATABASE = "history.duckdb"
 
 def machine_size() -> tuple[int, int]:
     """(thousandths of a core, bytes of memory) this process may use."""
-    import psutil
+    from .worker.devices.detect import cpu_milli, memory_bytes
 
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return cores * 1000, int(psutil.virtual_memory().total)
+    return cpu_milli(), memory_bytes()
 
 
 def worker_count(wanted: int | None, cpu_milli: int, memory_bytes: int) -> int:
@@ -236,7 +235,7 @@ class Services:
         group.start_soon(self._projector.run, name="projector")
         names = [f"{self.config.worker[:60]}-{number + 1}" for number in range(self.workers)]
         for name in names:
-            group.start_soon(self._keep_worker, name, name=f"worker {name}")
+            group.start_soon(self._keep_worker, name, name == names[0], name=f"worker {name}")
         await self._joined(log, subjects.worker("*"), before, set(names))
 
     async def close(self) -> None:
@@ -261,10 +260,10 @@ class Services:
             remedy=f"Read their logs in {logs}.",
         )
 
-    async def _keep_worker(self, name: str) -> None:
+    async def _keep_worker(self, name: str, detect: bool) -> None:
         """The worker runs; started again when it dies by itself, some times."""
         home = self.config.data_dir / "workers" / name
-        argv, env = worker_command(self.config, name, self.workers)
+        argv, env = worker_command(self.config, name, self.workers, detect=detect)
         for attempt in range(RESTARTS_MAX + 1):
             process = await spawn(argv, env, home, home.with_suffix(".log"))
             self.children.append(process)
@@ -287,12 +286,18 @@ class Services:
                 await self._projector.reached(last)
 
 
-def worker_command(config: Config, name: str, workers: int) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of one worker of the local pool, with its share of the machine."""
+def worker_command(
+    config: Config, name: str, workers: int, *, detect: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of one worker of the local pool, with its share of the machine.
+
+    Accelerators are detected by one of the workers only: a device belongs to one agent.
+    """
     cores_milli, memory = machine_size()
-    share = max(1000, cores_milli // workers)
+    share = max(min(1000, cores_milli), cores_milli // workers)
     argv = [sys.executable, "-m", "dtf.worker", "run", "--name", name]
     argv += ["--cpus", f"{share / 1000:g}", "--memory", str(memory // workers)]
+    argv += [] if detect else ["--no-detect"]
     env = {key: value for key, value in os.environ.items() if not key.startswith("DTF_")}
     kept = ("DTF_NATS_SERVER", "DTF_TRACE")
     env |= {key: os.environ[key] for key in kept if key in os.environ}

@@ -107,6 +107,11 @@ def state_text(name: str, plain: bool) -> Text:
 
 def show_record(console: Console, record: Record, *, now_ns: int | None = None) -> None:
     """Title, fields, parts and text of a record are on the console."""
+    console.print(record_view(console, record, now_ns=now_ns))
+
+
+def record_view(console: Console, record: Record, *, now_ns: int | None = None) -> Group:
+    """Title, fields, parts and text of a record, one below the other."""
     now = time.time_ns() if now_ns is None else now_ns
     blocks: list[RenderableType] = []
     if record.title:
@@ -115,13 +120,13 @@ def show_record(console: Console, record: Record, *, now_ns: int | None = None) 
         blocks.append(_fields_table(console, record.fields, now))
     for part in record.parts:
         if part.rows:
-            heading = Text(f"\n{part.kind}", style="bold")
+            heading = Text(f"\n{_words(part.kind)}", style="bold")
             blocks += [heading, listing_table(console, part, now_ns=now)]
         elif part.empty:
-            blocks.append(Text(f"\n{part.kind}: {part.empty}", style="dim"))
+            blocks.append(Text(f"\n{_words(part.kind)}: {part.empty}", style="dim"))
     if record.text:
         blocks += [Text(""), Text(record.text)]
-    console.print(Group(*blocks))
+    return Group(*blocks)
 
 
 def _fields_table(console: Console, fields: Sequence[Field], now_ns: int) -> Table:
@@ -134,3 +139,8 @@ def _fields_table(console: Console, fields: Sequence[Field], now_ns: int) -> Tab
             continue
         table.add_row(field.heading, cell(field.value, field.kind, now_ns, plain))
     return table
+
+
+def _words(kind: str) -> str:
+    """The heading of a part: `device_list` is "devices" to people."""
+    return f"{kind.removesuffix('_list')}s" if kind.endswith("_list") else kind.replace("_", " ")

@@ -53,12 +53,13 @@ async def worker_ls(*, all_: Annotated[bool, Parameter(name="--all")] = False) -
     return Listing(
         kind="workers",
         columns=WORKER_COLUMNS,
-        rows=[_labelled(row) for row in rows],
+        rows=[plain_labels(row) for row in rows],
         empty=empty if live else "No pool runs here; workers of the past: dtf worker ls --all",
     )
 
 
-def _labelled(row: list[Any]) -> list[Any]:
+def plain_labels(row: list[Any]) -> list[Any]:
+    """A row of `WORKERS` with its labels decoded."""
     row[10] = plain_params(row[10]) or None
     return row
 
@@ -89,7 +90,7 @@ async def worker_show(worker: str, /) -> Record:
             "FROM attempts WHERE worker = ? ORDER BY assigned_pos DESC LIMIT 10",
             worker,
         )
-    named = zip(WORKER_COLUMNS, _labelled(rows[0]), strict=True)
+    named = zip(WORKER_COLUMNS, plain_labels(rows[0]), strict=True)
     return Record(
         kind="worker",
         fields=[Field(column.name, value, column.kind, column.heading) for column, value in named],
