@@ -132,7 +132,7 @@ def _locked(path: Path) -> bool:
 
 def _try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock, or None when another process has it."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     if sys.platform == "win32":
         return file  # no advisory locks to inherit; two servers are refused by their port only
     import fcntl
@@ -171,6 +171,7 @@ class EmbeddedServer:
         self.detached = detached
         self.payload_max = payload_max
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._credentials: Credentials | None = None
 
     # -- facts ---------------------------------------------------------------------------------
@@ -243,14 +244,20 @@ class EmbeddedServer:
         process = self._process
         if process is None:
             return
-        if process.poll() is None:
-            process.terminate()
-            await _ended(process, STOP_LIMIT_S)
-        self.kill()
+        try:
+            if process.poll() is None:
+                process.terminate()
+                await _ended(process, STOP_LIMIT_S)
+        finally:
+            self.kill()
 
     def kill(self) -> None:
         """The server is dead at once (SIGKILL). For tests and last resorts; idempotent."""
         process, self._process = self._process, None
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.kill()
+            guard.communicate()
         if process is not None:
             process.kill()
             process.wait()
@@ -288,20 +295,27 @@ class EmbeddedServer:
                 preexec_fn=_die_with_parent(self.detached),
                 pass_fds=() if sys.platform == "win32" else (lock,),
             )
+        if not self.detached and sys.platform not in ("linux", "win32"):
+            self._guard = guard_process(self._process.pid)
 
     async def _listening(self) -> None:
         process = self._process
         assert process is not None
         ports = self.data_dir / f"nats-server_{process.pid}.ports"
-        async with asyncio.timeout(START_LIMIT_S):
-            while True:
-                if process.poll() is not None:
-                    raise self._start_failure(process.returncode)
-                with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-                    urls = msgspec.json.decode(ports.read_bytes(), type=dict[str, list[str]])
-                    self.port = int(urls["nats"][0].rpartition(":")[2])
-                    return
-                await asyncio.sleep(POLL_S)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_LIMIT_S
+        while loop.time() < deadline:
+            if process.poll() is not None:
+                raise self._start_failure(process.returncode)
+            with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+                urls = msgspec.json.decode(ports.read_bytes(), type=dict[str, list[str]])
+                self.port = int(urls["nats"][0].rpartition(":")[2])
+                return
+            await asyncio.sleep(POLL_S)
+        raise ServerUnavailable(
+            f"nats-server did not listen within {START_LIMIT_S:.0f} s",
+            remedy=f"See {self.log_file}.",
+        )
 
     def _start_failure(self, code: int) -> ServerUnavailable:
         lines = self.log_file.read_text(errors="replace").splitlines()[-3:]
@@ -373,6 +387,20 @@ _SYSTEM = """SYS {
 
 def _quoted(value: object) -> str:
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def guard_process(pid: int) -> subprocess.Popen[bytes]:
+    """A process that sends SIGTERM to `pid` when this one ends, however it ends.
+
+    It waits on a pipe only we hold. For platforms without a parent-death signal (macOS).
+    """
+    return subprocess.Popen(
+        ["/bin/sh", "-c", 'read _; kill -TERM "$0"', str(pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _die_with_parent(detached: bool) -> Callable[[], None] | None:

@@ -82,6 +82,7 @@ class Connection:
         self.closed = False
         self.last_error = ""
         self._prefix = f"{options.inbox_prefix}.{random_id(6)}."
+        self._prefix_bytes = self._prefix.encode()
         self._prefix_length = len(self._prefix)
         self._counter = itertools.count()
         self._asked: dict[bytes, tuple[float, str, Done]] = {}
@@ -135,7 +136,7 @@ class Connection:
             )
         else:
             token = b"%x" % next(self._counter)
-            reply = self._prefix.encode() + token
+            reply = self._prefix_bytes + token
             if self.nc.post(_publish_command(subject.encode(), reply, headers, data)):
                 self._asked[token] = (self._loop.time() + timeout, subject, done)
                 if self._scan is None:

@@ -58,7 +58,13 @@ class SafeClient(Client):
         if self._pending and self._status == self.CONNECTED and self._transport:
             pending, self._pending = self._pending, []
             self._pending_data_size = 0
-            self._transport.writelines(pending)
+            try:
+                self._transport.writelines(pending)
+            except (
+                OSError,
+                RuntimeError,
+            ) as error:  # uvloop's way to say that it was lost just now
+                log.info("not sent: %s", error)
 
     def drop_pending(self) -> None:
         """Nothing that was queued before a disconnect is sent after it."""

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 from dtf.core.adapters.jetstream import JetStreamLog
 from dtf.core.adapters.nats_client import Connection, connect
@@ -155,6 +156,27 @@ async def test_it_ends_with_its_owner(tmp_path: Path) -> None:
     async with asyncio.timeout(20):
         while running_server(tmp_path) is not None:  # noqa: ASYNC110 - a process sets no event
             await asyncio.sleep(0.01)
+
+
+GUARD = """
+import subprocess, sys, time
+from dtf.core.server import guard_process
+sleeper = subprocess.Popen(["sleep", "1000"])
+guard = guard_process(sleeper.pid)
+print(sleeper.pid, flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /bin/sh")
+def test_a_guard_ends_its_charge_when_the_owner_is_killed() -> None:
+    owner = subprocess.Popen([sys.executable, "-c", GUARD], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    pid = int(owner.stdout.readline())
+    assert psutil.pid_exists(pid)
+    charge = psutil.Process(pid)
+    end(owner)
+    charge.wait(timeout=20)
 
 
 async def test_a_detached_server_outlives_its_owner(tmp_path: Path) -> None:
