@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from generators import errors, events, settings
+from generators import errors, events, settings, tables
 
 DOCS = Path(__file__).parent
 PAGES: dict[str, Callable[[], str]] = {
@@ -19,6 +19,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/config.md": settings.page,
     "reference/errors.md": errors.errors_page,
     "reference/exit-codes.md": errors.exit_codes_page,
+    "reference/tables.md": tables.page,
 }
 NOTICE = "<!-- Generated from the code by `make docs`; edit the code, not this page. -->\n"
 

@@ -8,8 +8,9 @@ Marks, after the language:
 - `text output`: every line of it stands in the output of the block before, in this order; `...`
   stands for anything.
 
-A page is one test: its blocks share a directory and a home of their own. A page that needs a tool
-says `<!-- needs: TOOL ... -->`, and is skipped by name where the tool is missing.
+A page is one test: its blocks share a directory and a home of their own, and whatever they left
+running is ended with it. A page that needs a tool says `<!-- needs: TOOL ... -->` and is skipped by
+name where the tool is missing; one that uses files of the repository says `<!-- copies: PATH -->`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +33,7 @@ BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]+)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL
 )
 NEEDS = re.compile(r"<!-- needs: ([\w ]+) -->")
+COPIES = re.compile(r"<!-- copies: (\S+) -->")
 LIMIT_S = 300
 
 
@@ -60,6 +65,7 @@ def environment(home: Path) -> dict[str, str]:
     """Ours without settings of this machine: a home of its own, the project's programs first."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DTF_")}
     programs = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    kept.setdefault("NPM_CONFIG_USERCONFIG", str(Path.home() / ".npmrc"))
     return kept | {"HOME": str(home), "PATH": programs, "NO_COLOR": "1", "COLUMNS": "100"}
 
 
@@ -98,16 +104,43 @@ def compare(wanted: str, printed: str) -> None:
             raise AssertionError(f"{line!r} is not in the output:\n{printed}")
 
 
+def prepared(page: Path, where: Path) -> Path:
+    """The page's directory, with the files it uses; skips the test where a tool is missing."""
+    text = page.read_text()
+    for tool in " ".join(NEEDS.findall(text)).split():
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    where.mkdir()
+    for path in COPIES.findall(text):
+        shutil.copytree(ROOT / path, where / path, ignore=shutil.ignore_patterns("node_modules"))
+    return where
+
+
+@pytest.fixture
+def nothing_left(tmp_path: Path) -> Iterator[None]:
+    """Ends every process that still works below the page's directory."""
+    yield
+    left = [process for process in psutil.process_iter() if works_below(process, tmp_path)]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(left, timeout=10)[1]:
+        process.kill()
+
+
+def works_below(process: psutil.Process, directory: Path) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(directory)
+    except (psutil.Error, OSError):
+        return False
+
+
+@pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page)], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_blocks_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    for tools in NEEDS.findall(page.read_text()):
-        for tool in tools.split():
-            if shutil.which(tool) is None:
-                pytest.skip(f"{tool} is not installed")
-    where, home, printed = tmp_path / "work", tmp_path / "home", ""
-    where.mkdir()
+    where, home, printed = prepared(page, tmp_path / "work"), tmp_path / "home", ""
     home.mkdir()
     for block in blocks(page):
         try:

@@ -24,21 +24,21 @@ for module in pkgutil.walk_packages(dtf.__path__, "dtf."):
 """
 
 
-def package_dirs() -> list[Path]:
-    """Every directory of the tree that is a package of ours."""
+def package_dirs(root: Path) -> list[Path]:
+    """Every directory below `root` that is a package of ours."""
     found = []
-    for directory, children, files in os.walk(ROOT):
+    for directory, children, files in os.walk(root):
         here = Path(directory)
         children[:] = [c for c in children if not c.startswith((".", "__")) and c != "build"]
-        if here == ROOT:
+        if here == root:
             children[:] = [c for c in children if c not in OUTSIDE]
         if "__init__.py" in files:
             found.append(here)
     return found
 
 
-def module_name(path: Path) -> str:
-    parts = ["dtf", *path.relative_to(ROOT).with_suffix("").parts]
+def module_name(path: Path, root: Path) -> str:
+    parts = ["dtf", *path.relative_to(root).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -49,12 +49,18 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment with the wheel in it; dependencies come from ours, by path."""
-    work = tmp_path_factory.mktemp("wheel")
-    source = work / "source"
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree as it would be packed."""
+    source = tmp_path_factory.mktemp("wheel") / "source"
     ignored = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", *OUTSIDE)
     shutil.copytree(ROOT, source, ignore=ignored, symlinks=True)
+    return source
+
+
+@pytest.fixture(scope="module")
+def installed(source: Path) -> Path:
+    """A fresh environment with the wheel in it; dependencies come from ours, by path."""
+    work = source.parent
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", work, source, cwd=work)
     (wheel,) = work.glob("dtf-*.whl")
@@ -69,21 +75,23 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_package_directory_is_listed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert sorted(listed) == sorted(module_name(path / "__init__.py") for path in package_dirs())
+    found = [module_name(path / "__init__.py", ROOT) for path in package_dirs(ROOT)]
+    assert sorted(listed) == sorted(found)
 
 
-def test_every_module_of_the_wheel_imports(installed: Path, tmp_path: Path) -> None:
+def test_every_module_of_the_wheel_imports(source: Path, installed: Path, tmp_path: Path) -> None:
     where, *imported = run(installed / "bin/python", "-I", "-c", IMPORT_ALL, cwd=tmp_path).split()
     assert where.startswith(str(installed))
-    wanted = {module_name(file) for package in package_dirs() for file in package.glob("*.py")}
+    files = [file for package in package_dirs(source) for file in package.glob("*.py")]
+    wanted = {module_name(file, source) for file in files}
     assert set(imported) == wanted
 
 
-def test_data_files_and_types_are_in_the_wheel(installed: Path) -> None:
+def test_data_files_and_types_are_in_the_wheel(source: Path, installed: Path) -> None:
     (package,) = installed.glob("lib/python*/site-packages/dtf")
     outside = {"pyproject.toml", "README.md", "Makefile", "LICENSE"}
-    for directory in package_dirs():
+    for directory in package_dirs(source):
         for file in directory.iterdir():
-            name = file.relative_to(ROOT)
+            name = file.relative_to(source)
             if file.is_file() and not file.name.startswith(".") and str(name) not in outside:
                 assert (package / name).is_file(), f"{name} is missing in the wheel"
