@@ -16,10 +16,14 @@ from msgspec import Raw
 
 from .events import AnyEvent, Event, LogEvent, TelemetryEvent
 from .model import ABSENT
+from .nesting import DEPTH_MAX, nests_deeper, openings, without_deep
 
 MESSAGE_BYTES_MAX = 256 * 1024
 """Most bytes of one message a writer of ours makes, and the bound for the leader (protocol L6)."""
 BATCH_EVENTS_MAX = 500
+"""Most events of one message a writer of ours makes."""
+EVENTS_MAX = 10_000
+"""Most elements of one message that are looked at; a message with more is void as a whole."""
 
 _encoder = msgspec.json.Encoder()
 _log = msgspec.json.Decoder(list[LogEvent])
@@ -31,7 +35,8 @@ _raws = msgspec.json.Decoder(list[Raw])
 class Undecodable(msgspec.Struct, frozen=True):
     """An element that is no event: void.
 
-    `reason` is `not_json` or `malformed`; `detail` says where (at most 256).
+    `reason` is `not_json`, `malformed` or `too_many`; `detail` says where (at most 256) and is for
+    people: it may differ between versions of the parser.
     """
 
     reason: str
@@ -53,33 +58,65 @@ def join_batch(encoded: Iterable[bytes]) -> bytes:
     return b"[" + b",".join(encoded) + b"]"
 
 
+def _malformed(error: Exception) -> Undecodable:
+    return Undecodable("malformed", str(error)[:256])
+
+
 def _decode_one(raw: bytes | Raw) -> LogEvent | Undecodable:
     try:
-        event: LogEvent = _log_one.decode(raw)
+        text = bytes(raw)
+        if not text.isascii():
+            text.decode()  # the parser does not look into what it passes through
+        event: LogEvent = _log_one.decode(text)
         return event
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Undecodable("malformed", str(error)[:256])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _malformed(error)
+
+
+def _decode_each(data: bytes) -> Sequence[LogEvent | Undecodable]:
+    """Element by element: some are no events. Too deep elements are taken out before the parser
+    sees them, so that the stack of the caller decides nothing."""
+    if nests_deeper(data, DEPTH_MAX):
+        data = without_deep(data, DEPTH_MAX)
+    try:
+        elements = _raws.decode(data)
+    except msgspec.DecodeError:
+        try:
+            msgspec.json.decode(data, type=Raw)
+        except msgspec.DecodeError as error:
+            return [Undecodable("not_json", str(error)[:256])]
+        return [_decode_one(data)]
+    if len(elements) > EVENTS_MAX:
+        return [_too_many(len(elements))]
+    return [_decode_one(raw) for raw in elements]
+
+
+def _too_many(events: int) -> Undecodable:
+    return Undecodable("too_many", f"{events} events in one message, at most {EVENTS_MAX} count")
 
 
 def decode_batch(data: bytes) -> Sequence[LogEvent | Undecodable]:
-    """The events of a log message, each judged alone at its index.
+    """The events of a log message, each judged alone at its index (protocol F2).
 
-    Never raises: what is not JSON is one Undecodable. A top-level object is a batch of one.
-    Duplicate keys: the last wins, as in every JSON parser we met.
+    What is not JSON, or has more than `EVENTS_MAX` elements, is one Undecodable. A top-level object
+    is a batch of one. Duplicate keys: the last wins, as in every JSON parser we met. The answer
+    follows from the bytes alone; nothing is raised, given a stack with `DEPTH_MAX` levels left.
     """
     try:
-        return _log.decode(data)
+        events = _log.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        elements = _raws.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_each(data)
+    if len(events) > EVENTS_MAX:
+        return [_too_many(len(events))]
+    # A deep element needs that many brackets beyond the one of every event.
+    if openings(data) > DEPTH_MAX + len(events) and nests_deeper(data, DEPTH_MAX + 1):
+        return _decode_each(data)
+    if not data.isascii():
         try:
-            msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return [Undecodable("not_json", str(error)[:256])]
-        return [_decode_one(data)]
-    return [_decode_one(raw) for raw in elements]
+            data.decode()
+        except UnicodeDecodeError:
+            return _decode_each(data)
+    return events
 
 
 def decode_telemetry(data: bytes) -> Sequence[TelemetryEvent]:

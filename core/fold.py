@@ -9,12 +9,13 @@ reason (protocol F1-F6).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from .codec import Undecodable, decode_batch
-from .errors import FoldVersionError
-from .events import WRITERS, Event
-from .evolve import STEPS, Step
+from .events import WRITERS, Event, PoolCreated
+from .evolve import STEPS, Step, Stepper
+from .evolve_runs import undecodable
 from .ports import Message
 from .state import Pool
 from .subjects import Subject, Subjects
@@ -23,7 +24,10 @@ SERVER_HEADERS = frozenset({"nats-stream", "nats-subject", "nats-sequence"})
 
 
 class Judged(NamedTuple):
-    """A message after folding. `voids[i]` is "" where `events[i]` counts, else why it is void."""
+    """A message after folding.
+
+    `voids[i]` is "" where `events[i]` counts, else why it is void.
+    """
 
     message: Message
     subject: Subject | None
@@ -32,6 +36,7 @@ class Judged(NamedTuple):
 
 
 NO_VOIDS: tuple[str, ...] = ("",) * 1024
+"""The `voids` of a message of up to 1,024 events that all count: longer than its events."""
 
 
 class Fold:
@@ -40,10 +45,20 @@ class Fold:
     def __init__(
         self, name: str, pool: Pool | None = None, steps: Mapping[type, Step] = STEPS
     ) -> None:
+        """Fold the pool `name` from its first message, or from where a restored `pool` stands.
+
+        `steps` are those of `evolve`, possibly watched: a reader may look at the state before one,
+        never change it.
+        """
         self.subjects = Subjects(name)
         self.pool = pool if pool is not None else Pool(name)
-        self._steps = steps
-        """The steps of `evolve`, possibly watched: a reader may look at the state before one, never change it."""
+        self.pool.index_open()
+        self._stepper = Stepper(steps)
+
+    @property
+    def error(self) -> Exception | None:
+        """What the last `fold_error` was. Sound the alarm: it is a bug of ours (protocol F3)."""
+        return self._stepper.error
 
     def apply(self, message: Message) -> Judged:
         """Fold the next message; the state then stands at its sequence.
@@ -52,66 +67,59 @@ class Fold:
         (readers check gaps). Raises `FoldVersionError` when the log asks for a newer fold than this
         program has.
         """
-        pool = self.pool
         subject = self.subjects.parse(message.subject)
         events = decode_batch(message.data)
-        sequence = message.sequence
-        if subject is None or _forged(message):
-            reason = "subject" if subject is None else "forged"
-            voids: Sequence[str] = [reason] * len(events)
-        else:
-            voids = self._judge(subject, events, sequence)
-        pool.sequence = sequence
-        if voids is not NO_VOIDS:
-            for reason in voids:
-                if reason:
-                    pool.voids[reason] = pool.voids.get(reason, 0) + 1
-        return Judged(message, subject, events, voids)
+        voids = self._judge(message, subject, events)
+        self.pool.sequence = message.sequence
+        if not voids:
+            all_count = NO_VOIDS if len(events) <= len(NO_VOIDS) else [""] * len(events)
+            return Judged(message, subject, events, all_count)
+        counters = self.pool.voids
+        for reason in voids.values():
+            counters[reason] = counters.get(reason, 0) + 1
+        judgements = [voids.get(index, "") for index in range(len(events))]
+        return Judged(message, subject, events, judgements)
 
     def _judge(
-        self, subject: Subject, events: Sequence[Event | Undecodable], sequence: int
-    ) -> Sequence[str]:
-        pool, allowed, steps = self.pool, WRITERS[subject.kind], self._steps
-        voids: list[str] = []
-        clean = True
-        for index, event in enumerate(events):
-            kind = type(event)
-            if kind not in allowed:
-                reason = self._misfit(subject, event)
-            elif not pool.uuid and kind.__name__ != "PoolCreated":
-                reason = "no_pool"  # F7
-            else:
-                try:
-                    reason = steps[kind](pool, subject, event, sequence, index)
-                except FoldVersionError:
-                    raise
-                except (
-                    Exception
-                ):  # F3: a bug of ours in one step voids one event, with an alarm, not the pool
-                    reason = "fold_error"
-            if reason:
-                clean = False
-            voids.append(reason)
-        return NO_VOIDS if clean and len(events) <= len(NO_VOIDS) else voids
+        self, message: Message, subject: Subject | None, events: Sequence[Event | Undecodable]
+    ) -> dict[int, str]:
+        """Fold the events, those of one type in a row together; why which of them are void."""
+        if subject is None or (message.headers and _forged(message.headers)):
+            return dict.fromkeys(range(len(events)), "forged" if subject else "subject")
+        voids: dict[int, str] = {}
+        kinds = set(map(type, events))
+        if len(kinds) == 1:
+            self._fold(subject, events, 0, message.sequence, voids)
+        elif kinds:
+            first = 0
+            for _, same in groupby(events, type):
+                slice_ = list(same)
+                self._fold(subject, slice_, first, message.sequence, voids)
+                first += len(slice_)
+        return voids
 
-    def _misfit(self, subject: Subject, event: Event | Undecodable) -> str:
-        """Why an element does not belong under its subject; a malformed part dooms its owner's open
-        run (S2).
-        """
-        if not isinstance(event, Undecodable):
-            return "wrong_subject"  # F5
-        if subject.kind == "run":
-            run = self.pool.runs.get(subject.run)
-            if (
-                run is not None
-                and run.publisher == subject.owner
-                and not (run.closed or run.settled)
-            ):
-                run.invalid = run.invalid or f"{event.reason}: {event.detail}"[:256]
-        return event.reason
+    def _fold(
+        self,
+        subject: Subject,
+        events: Sequence[Any],
+        first: int,
+        sequence: int,
+        voids: dict[int, str],
+    ) -> None:
+        kind = type(events[0])
+        if kind is Undecodable:
+            for index, element in enumerate(events, first):
+                voids[index] = element.reason
+                if subject.kind == "run":
+                    undecodable(self.pool, subject, element)
+        elif kind not in WRITERS[subject.kind]:
+            voids.update(dict.fromkeys(range(first, first + len(events)), "wrong_subject"))  # F5
+        elif not self.pool.uuid and kind is not PoolCreated:
+            voids.update(dict.fromkeys(range(first, first + len(events)), "no_pool"))  # F7
+        else:
+            self._stepper.fold(self.pool, subject, events, first, sequence, voids)
 
 
-def _forged(message: Message) -> bool:
+def _forged(headers: Mapping[str, str]) -> bool:
     """The server itself wrote this message into the log at somebody's request (protocol F5)."""
-    headers = message.headers
-    return bool(headers) and any(name.lower() in SERVER_HEADERS for name in headers or ())
+    return any(name.lower() in SERVER_HEADERS for name in headers)

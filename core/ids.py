@@ -15,7 +15,9 @@ import secrets
 from .errors import InvalidName
 
 NAME_LENGTH_MAX = 64
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$(?!\n)"
+"""A regular expression in Python and in JSON Schema alike. Python's `$` also matches before a line
+feed at the end, hence the look-ahead."""
 RUN_ID_LENGTH = 26
 _NAME = re.compile(NAME_PATTERN)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -23,7 +25,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 def is_name(text: str) -> bool:
     """True when `text` may stand as one token of a subject (protocol F14)."""
-    return _NAME.match(text) is not None and not text.endswith("\n")
+    return _NAME.match(text) is not None
 
 
 def check_name(text: str, what: str) -> str:
@@ -72,13 +74,16 @@ def task_id(group: str, index: int) -> str:
 
 
 def split_task_id(task: str) -> tuple[str, int] | None:
-    """(group, index) of a task id, or None when the text is not one. No sign, no leading zero."""
+    """(group, index) of a task id, or None when the text is not one.
+
+    No sign, no leading zero.
+    """
     group, _, digits = task.rpartition("-")
-    if not group or not digits.isascii() or not digits.isdigit():
+    try:
+        index = int(digits)
+    except ValueError:
         return None
-    if len(digits) > 1 and digits[0] == "0":
-        return None
-    return group, int(digits)
+    return (group, index) if group and str(index) == digits else None
 
 
 def attempt_token(task: str, attempt: int, term: int, nonce: str) -> str:

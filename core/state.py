@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from .events import RunSealed, RunSubmitted, TasksSubmitted, WorkerJoined
-from .ids import split_task_id
 from .model import Cause, TaskSpec, Verdict, array_length
 
 VERDICTS = tuple(Verdict)
@@ -57,90 +56,51 @@ class Group:
         return self.submitted.spec
 
 
-class Task:
+class Task(msgspec.Struct, eq=False, gc=False):
     """A task from its first assignment until it is settled and its last attempt has ended."""
 
-    __slots__ = (
-        "delay_ms",
-        "failures",
-        "finish",
-        "group",
-        "id",
-        "index",
-        "losses",
-        "open",
-        "run",
-        "settled",
-        "tries",
-    )
-
-    def __init__(self, run: Run, group: Group, index: int, task: str) -> None:
-        self.run = run
-        self.group = group
-        self.index = index
-        self.id = task
-        self.tries = 0
-        """Number of the last attempt."""
-        self.failures = 0
-        """Requeues that counted against `retries`."""
-        self.losses = 0
-        """Requeues that counted against `infra_retries`."""
-        self.delay_ms = 0
-        """Least wait before the next assignment, from the ruling that requeued it."""
-        self.open: list[Attempt] = []
-        self.finish: Finish | None = None
-        self.settled = False
+    run: Run
+    group: Group
+    index: int
+    id: str
+    tries: int = 0
+    """Number of the last attempt."""
+    failures: int = 0
+    """Requeues that counted against `retries`."""
+    losses: int = 0
+    """Requeues that counted against `infra_retries`."""
+    delay_ms: int = 0
+    """Least wait before the next assignment, from the ruling that requeued it."""
+    open: list[Attempt] = []
+    finish: Finish | None = None
+    settled: bool = False
 
     @property
     def waiting(self) -> bool:
         """It waits for an assignment."""
-        return not self.settled and self.finish is None and not any(not a.kept for a in self.open)
+        return not self.settled and self.finish is None and all(a.kept for a in self.open)
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False, gc=False):
     """An open attempt: assigned, and neither finished, returned nor closed by a ruling."""
 
-    __slots__ = (
-        "assigned_at",
-        "devices",
-        "incarnation",
-        "kept",
-        "next_n",
-        "number",
-        "orphaned",
-        "revoked",
-        "started",
-        "task",
-        "token",
-        "worker",
-    )
-
-    def __init__(
-        self,
-        task: Task,
-        token: str,
-        number: int,
-        worker: str,
-        incarnation: str,
-        devices: list[str],
-        at: int,
-    ) -> None:
-        self.task = task
-        self.token = token
-        self.number = number
-        self.worker = worker
-        self.incarnation = incarnation
-        self.devices = devices
-        self.assigned_at = at
-        """Log sequence of the assignment."""
-        self.next_n = 0
-        self.started = False
-        self.revoked = ""
-        """"", "steal" or "cancel"."""
-        self.orphaned = ""
-        """Why its incarnation is over: it reserves nothing and awaits a ruling."""
-        self.kept = False
-        """A requeue left it open: the first finish counts."""
+    task: Task
+    token: str
+    number: int
+    worker: str
+    incarnation: str
+    devices: list[str]
+    assigned_at: int
+    """Log sequence of the assignment."""
+    next_n: int = 0
+    """Number of the next event of the attempt (protocol A2)."""
+    started: bool = False
+    revoked: str = ""
+    """"", "steal" or "cancel"."""
+    orphaned: str = ""
+    """Why its incarnation is over: it reserves nothing and awaits a ruling."""
+    kept: bool = False
+    """A requeue left it open: the first finish counts."""
 
 
 class Run:
@@ -188,13 +148,16 @@ class Run:
 
     def find(self, task: str) -> tuple[Group, int] | None:
         """(group, index) of a task id of this run, or None."""
-        parts = split_task_id(task)
-        if parts is None:
+        name, _, digits = task.rpartition("-")
+        group = self.groups.get(name)
+        if group is None:
             return None
-        group = self.groups.get(parts[0])
-        if group is None or parts[1] >= group.size:
+        try:
+            index = int(digits)
+        except ValueError:
             return None
-        return group, parts[1]
+        # One task has one id: no sign, no leading zero, no digits of other scripts.
+        return (group, index) if index < group.size and str(index) == digits else None
 
     def drop_content(self) -> None:
         """Forget what a settled run no longer needs. Its open attempts live on in `Pool.open`."""
@@ -202,10 +165,16 @@ class Run:
         self.sealed = None
 
 
+INCARNATIONS_REMEMBERED = 16
+"""Earlier incarnations of a worker that cannot join again: a late copy of an old join is void."""
+
+
 class Worker:
     """The current incarnation of a worker."""
 
-    __slots__ = ("drained", "draining", "ended", "incarnation", "join", "joined_at", "name")
+    __slots__ = (
+        "drained", "draining", "ended", "incarnation", "join", "joined_at", "name", "open", "past",
+    )  # fmt: skip
 
     def __init__(self, name: str, join: WorkerJoined, at: int) -> None:
         self.name = name
@@ -218,6 +187,10 @@ class Worker:
         """An operator's reason, while it is out of rotation; survives a new incarnation."""
         self.ended = ""
         """"", "left" or "lost"."""
+        self.open: dict[str, Attempt] = {}
+        """Its open attempts by token, those of earlier incarnations included."""
+        self.past: tuple[str, ...] = ()
+        """Its last earlier incarnations, at most `INCARNATIONS_REMEMBERED`."""
 
     @property
     def assignable(self) -> bool:
@@ -265,6 +238,20 @@ class Pool:
         self.voids: dict[str, int] = {}
         """Void events by reason: all that hostile input can change."""
 
+    def __del__(self) -> None:
+        # The garbage collector does not look into tasks and attempts, which point at each other.
+        for attempt in self.open.values():
+            attempt.task.open.clear()
+        for run in self.runs.values():
+            run.tasks.clear()
+
+    def index_open(self) -> None:
+        """`Worker.open` says what `open` says. For whoever restores a pool from elsewhere."""
+        for worker in self.workers.values():
+            worker.open = {}
+        for token, attempt in self.open.items():
+            self.workers[attempt.worker].open[token] = attempt
+
 
 def _canonical_run(run: Run) -> dict[str, Any]:
     return {
@@ -277,12 +264,13 @@ def _canonical_run(run: Run) -> dict[str, Any]:
             name: [group.size, group.verdicts.hex(), group.settled, group.finishes, group.mean_us]
             for name, group in run.groups.items()
         },
-        "invalid": run.invalid,
+        "size": run.size,
+        "invalid": bool(run.invalid),  # the text is a parser's, for people
         "closed": run.closed_at if run.closed else None,
         "cancel": [run.cancel_at, run.cancel_tasks],
         "tasks": {name: _canonical_task(task) for name, task in run.tasks.items()},
         "counts": run.counts,
-        "settled": run.settled,
+        "settled": [run.settled_tasks, run.settled],
     }
 
 
@@ -296,6 +284,13 @@ def _canonical_task(task: Task) -> list[Any]:
     ]  # fmt: skip
 
 
+def _canonical_attempt(a: Attempt) -> list[Any]:
+    return [
+        a.task.run.id, a.task.id, a.number, a.worker, a.incarnation, a.devices, a.assigned_at,
+        a.next_n, a.started, a.revoked, a.orphaned, a.kept,
+    ]  # fmt: skip
+
+
 def canonical(pool: Pool) -> dict[str, Any]:
     """The state as plain values without floats; equal states give equal encodings (protocol F9)."""
     return {
@@ -306,24 +301,10 @@ def canonical(pool: Pool) -> dict[str, Any]:
         "settings": [pool.admins, pool.remember_ms, pool.incomplete_ms],
         "runs": {name: _canonical_run(run) for name, run in pool.runs.items()},
         "workers": {
-            name: [w.incarnation, w.joined_at, w.draining, w.drained, w.ended]
+            name: [w.incarnation, w.joined_at, w.draining, w.drained, w.ended, w.past]
             for name, w in pool.workers.items()
         },
-        "open": {
-            token: [
-                a.task.run.id,
-                a.task.id,
-                a.worker,
-                a.incarnation,
-                a.devices,
-                a.next_n,
-                a.started,
-                a.revoked,
-                a.orphaned,
-                a.kept,
-            ]
-            for token, a in pool.open.items()
-        },
+        "open": {token: _canonical_attempt(attempt) for token, attempt in pool.open.items()},
         "voids": pool.voids,
     }
 
