@@ -23,7 +23,7 @@ def exit_codes() -> Listing:
         columns=[
             Column(name="code", kind="count"),
             Column(name="name"),
-            Column(name="meaning", flexible=True),
+            Column(name="meaning", wraps=True),
         ],
         rows=[[int(code), code.name.lower(), meaning] for code, meaning in MEANING.items()],
     )
@@ -49,9 +49,9 @@ def config_show(*, origin: bool = False) -> Listing:
     from .config import explain_config
 
     rows = [[key, value or None, source] for key, value, source in explain_config(current().config)]
-    columns = [Column(name="setting"), Column(name="value", flexible=True)]
+    columns = [Column(name="setting"), Column(name="value", wraps=True)]
     if origin:
-        columns.append(Column(name="origin"))
+        columns.append(Column(name="origin", wraps=True))
     return Listing(kind="config", columns=columns, rows=[row[: len(columns)] for row in rows])
 
 
@@ -179,7 +179,7 @@ def context_validate(*names: str) -> Listing:
     columns = [Column(name="name"), Column(name="state", kind="state")]
     return Listing(
         kind="context-checks",
-        columns=[*columns, Column(name="problem", flexible=True)],
+        columns=[*columns, Column(name="problem", wraps=True)],
         rows=rows,
         empty="No contexts yet. Add one: dtf context add NAME --server nats://host:4222",
         exit_code=ExitCode.USAGE if any(row[2] for row in rows) else ExitCode.PASSED,

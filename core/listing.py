@@ -33,6 +33,8 @@ class Column(Struct, frozen=True, kw_only=True):
     """Left out on narrow terminals; always part of machine formats."""
     flexible: bool = False
     """Shortened first when the line is too long."""
+    wraps: bool = False
+    """Continued on the next line instead of being shortened: for sentences."""
 
     @property
     def heading(self) -> str:

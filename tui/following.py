@@ -79,7 +79,7 @@ _GOOD = ("passed", "skipped")
 async def follow_to_end(
     client: Client, run: str, *, size: int, fail_fast: bool = False, own: bool = True
 ) -> tuple[Outcome, bool]:
-    """(what became of the run, whether it was interrupted). Ctrl-C cancels it if it is our `own`."""
+    """(what became of the run, whether it was interrupted). Ctrl-C cancels a run of our `own`."""
     follower = Follower(client, run, fail_fast=fail_fast)
 
     async def interrupted() -> None:

@@ -36,14 +36,14 @@ def listing_table(console: Console, listing: Listing, *, now_ns: int | None = No
         if not (narrow and column.wide)
     ]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    flexible = any(column.flexible for _, column in shown)
+    flexible = any(column.flexible or column.wraps for _, column in shown)
     for place, (_, column) in enumerate(shown):
-        stretches = column.flexible or (not flexible and place == len(shown) - 1)
+        stretches = column.flexible or column.wraps or (not flexible and place == len(shown) - 1)
         table.add_column(
             column.heading,
             justify="right" if column.kind in _RIGHT else "left",
-            no_wrap=True,
-            overflow="ellipsis",
+            no_wrap=not column.wraps,
+            overflow="fold" if column.wraps else "ellipsis",
             min_width=None if stretches else _least(console, listing, column, now),
         )
     plain = ascii_only(console)
