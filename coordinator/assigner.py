@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from ..core import events as e
 from ..core.events import Event
-from ..core.ids import attempt_token, task_id
 from ..core.model import ABSENT, TaskSpec, task_params
-from ..core.state import Attempt, Group, Pool, Worker
-from .capacity import Desk
+from ..core.state import Attempt, Group, Pool, Run, Worker
+from .capacity import Desk, seat_for
 from .queue import Lane, ReadyQueue, Source
 
 MESSAGE_EVENTS_MAX = 500
@@ -24,6 +25,9 @@ of L6."""
 STEAL_WORTH_US = 20_000
 """Expected work in a queue below which taking it back is not worth two round trips."""
 KINDS_MAX = 10_000
+TAKE_MAX = 100
+"""Tasks taken from a group at once: bounds how far a message may grow past its bytes."""
+encode_spec = msgspec.json.Encoder().encode
 
 
 class Letter:
@@ -137,52 +141,70 @@ class Assigner:
 
     def _give(self, lane: Lane, desk: Desk, number: int, letters: dict[str, Letter]) -> int:
         """Assign up to `number` waiting tasks of the lane to the worker; how many it were."""
-        requirement, wanted = lane.requirement, lane.requirement.device_count
-        letter = letters.get(desk.name) or Letter(requirement.hardware)
+        letter = letters.get(desk.name) or Letter(lane.requirement.hardware)
         given = 0
         while given < number and not letter.full:
             source = lane.head()
             if source is None:
                 break
-            index = source.take()
-            if index is None:
-                continue
-            devices = desk.pick_devices(requirement)[:wanted] if wanted else []
-            event = self._assignment(source, index, desk, devices)
-            desk.reserve(source.run.id, event.token, requirement, devices)
-            letter.events.append(event)
-            letter.bytes += len(memoryview(event.params)) + (8192 if event.spec is not None else 0)
-            given += 1
+            given += self._give_from(source, lane, desk, letter, number - given)
         if given:
             letters[desk.name] = letter
         return given
 
-    def _assignment(
-        self, source: Source, index: int, desk: Desk, devices: list[str]
-    ) -> e.TaskAssigned:
-        run, submitted = source.run, source.group.submitted
-        name = task_id(submitted.group, index)
-        active = run.tasks.get(name)
-        self._count += 1
-        number = active.tries + 1 if active is not None else 1
-        nonce = f"{self.pool.nonce}{self._count:x}"
-        key = (run.id, submitted.group)
-        spec = None
-        if key not in desk.known:
-            desk.known.add(key)
-            spec = submitted.spec
+    def _give_from(
+        self, source: Source, lane: Lane, desk: Desk, letter: Letter, number: int
+    ) -> int:
+        """Assign up to `number` tasks of one group; the hot loop of a leader."""
+        requirement = lane.requirement
+        devices: list[str] = []
+        if requirement.device_count:
+            number = 1
+            devices = desk.pick_devices(requirement)[: requirement.device_count]
+        room = MESSAGE_EVENTS_MAX - len(letter.events)
+        indexes, fresh = source.take(min(number, room, TAKE_MAX))
+        if not indexes:
+            return 0
+        run, submitted, term = source.run, source.group.submitted, self.pool.term
+        items, axes, group = submitted.items, submitted.axes, submitted.group
+        spec = self._spec_for(desk, run, submitted, letter)
+        seat = seat_for(run.id, requirement, devices)
+        count, nonce, events = self._count, self.pool.nonce, letter.events
         params = ABSENT
-        if submitted.items is not None or submitted.axes is not None:
-            params = task_params(submitted.items, submitted.axes, index)
-        return e.TaskAssigned(
-            term=self.pool.term,
-            run=run.id,
-            token=attempt_token(name, number, self.pool.term, nonce),
-            incarnation=desk.incarnation,
-            devices=devices,
-            spec=spec,
-            params=params,
-        )
+        for index in indexes:
+            name = f"{group}-{index}"
+            active = None if fresh else run.tasks.get(name)
+            attempt = active.tries + 1 if active is not None else 1
+            count += 1
+            token = f"{name}.{attempt}.{term}.{nonce}{count:x}"
+            if items is not None or axes is not None:
+                params = task_params(items, axes, index)
+                letter.bytes += len(memoryview(params))
+            event = e.TaskAssigned(
+                term=term,
+                run=run.id,
+                token=token,
+                incarnation=desk.incarnation,
+                devices=devices,
+                spec=spec,
+                params=params,
+            )
+            spec = None
+            desk.reserve(token, seat)
+            events.append(event)
+        self._count = count
+        return len(indexes)
+
+    def _spec_for(
+        self, desk: Desk, run: Run, submitted: e.TasksSubmitted, letter: Letter
+    ) -> TaskSpec | None:
+        """The specification, when this incarnation was not sent it yet."""
+        key = (run.id, submitted.group)
+        if key in desk.known:
+            return None
+        desk.known.add(key)
+        letter.bytes += len(encode_spec(submitted.spec))
+        return submitted.spec
 
     def undo(self, worker: str, event: e.TaskAssigned) -> None:
         """Our assignment did not count (the worker rejoined meanwhile): the task waits again."""

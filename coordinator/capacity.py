@@ -5,6 +5,9 @@ queue slot, never a device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from ..core.events import WorkerJoined
 from ..core.model import Requirement
 from ..core.state import Attempt, Worker
@@ -16,20 +19,18 @@ PREFETCH_UNKNOWN = 0
 """Assignments ahead while nobody knows how long such a task takes."""
 
 
-class Seat:
-    """The reservation of one attempt on one worker."""
+class Seat(NamedTuple):
+    """The reservation of one attempt on one worker; attempts without devices share one."""
 
-    __slots__ = ("cpu_milli", "desk", "devices", "memory_bytes", "run", "token")
+    run: str
+    cpu_milli: int
+    memory_bytes: int
+    devices: Sequence[str] = ()
 
-    def __init__(
-        self, desk: Desk, run: str, token: str, requirement: Requirement, devices: list[str]
-    ) -> None:
-        self.desk = desk
-        self.run = run
-        self.token = token
-        self.cpu_milli = requirement.cpu_milli or 1
-        self.memory_bytes = requirement.memory_bytes
-        self.devices = devices
+
+def seat_for(run: str, requirement: Requirement, devices: Sequence[str] = ()) -> Seat:
+    """What an attempt with this requirement reserves. A task of no cores still takes a place."""
+    return Seat(run, requirement.cpu_milli or 1, requirement.memory_bytes, devices)
 
 
 class Desk:
@@ -99,31 +100,30 @@ class Desk:
         fitting = fitting_devices(self.join.devices, requirement)
         return [device.id for device in fitting if device.id in self.free_devices]
 
-    def reserve(self, run: str, token: str, requirement: Requirement, devices: list[str]) -> Seat:
+    def reserve(self, token: str, seat: Seat) -> None:
         """Reserve for an attempt until `release`."""
-        seat = Seat(self, run, token, requirement, devices)
         self.seats[token] = seat
         self.used_cpu += seat.cpu_milli
         self.used_memory += seat.memory_bytes
-        if devices:
-            self.free_devices.difference_update(devices)
-        return seat
+        if seat.devices:
+            self.free_devices.difference_update(seat.devices)
 
-    def release(self, token: str) -> None:
-        """The attempt is over; releasing twice does nothing."""
+    def release(self, token: str) -> Seat | None:
+        """The attempt is over: what it had reserved. Releasing twice does nothing and gives
+        None."""
         seat = self.seats.pop(token, None)
         if seat is None:
-            return
+            return None
         self.used_cpu -= seat.cpu_milli
         self.used_memory -= seat.memory_bytes
         if seat.devices:
             self.free_devices.update(seat.devices)
         if self.stolen:
             self.stolen.discard(token)
+        return seat
 
-    def reserve_attempt(self, attempt: Attempt) -> Seat:
-        """Reserve for an attempt the log says is open (after an election, or held by a rejoined
-        agent)."""
-        return self.reserve(
-            attempt.task.run.id, attempt.token, attempt.task.group.spec.require, attempt.devices
-        )
+    def reserve_attempt(self, attempt: Attempt) -> None:
+        """Reserve for an attempt the log says is open (after an election, or held over a
+        rejoin)."""
+        task = attempt.task
+        self.reserve(attempt.token, seat_for(task.run.id, task.group.spec.require, attempt.devices))

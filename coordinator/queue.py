@@ -9,7 +9,7 @@ then its groups and indexes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -47,21 +47,37 @@ class Source:
         """Upper bound of the tasks that wait here."""
         return len(self.back) + self.group.size - self.cursor
 
-    def take(self) -> int | None:
-        """The next waiting index, or None when there is none left."""
-        verdicts = self.group.verdicts
-        while self.back:
-            index = heapq.heappop(self.back)
-            if not verdicts[index] and index not in self.skip:
-                return index
-        cursor, size = self.cursor, self.group.size
-        while cursor < size:
-            if not verdicts[cursor] and (not self.skip or cursor not in self.skip):
-                self.cursor = cursor + 1
-                return cursor
+    def take(self, number: int) -> tuple[Sequence[int], bool]:
+        """Up to `number` waiting indexes, and whether they are fresh (never handed out by anyone).
+
+        Empty only when nothing waits here. What came back goes first; a fresh range costs no look
+        at each of its tasks.
+        """
+        if self.back:
+            found: list[int] = []
+            while self.back and len(found) < number:
+                index = heapq.heappop(self.back)
+                if not self.group.verdicts[index] and index not in self.skip:
+                    found.append(index)
+            if found:
+                return found, False
+        verdicts, start = self.group.verdicts, self.cursor
+        stop = min(start + number, self.group.size)
+        if not self.skip and verdicts.count(0, start, stop) == stop - start:
+            self.cursor = stop
+            return range(start, stop), True
+        return self._pick(number), True
+
+    def _pick(self, number: int) -> list[int]:
+        """Like a fresh range, but some of its tasks do not wait."""
+        verdicts, size, cursor = self.group.verdicts, self.group.size, self.cursor
+        found: list[int] = []
+        while cursor < size and len(found) < number:
+            if not verdicts[cursor] and cursor not in self.skip:
+                found.append(cursor)
             cursor += 1
         self.cursor = cursor
-        return None
+        return found
 
 
 class Lane:

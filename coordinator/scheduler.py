@@ -21,6 +21,7 @@ from ..core.state import Attempt, Group, Pool, Run, Task
 from ..core.subjects import Subjects
 from . import policy
 from .assigner import Assigner
+from .capacity import Desk
 from .queue import Lane
 
 CAPACITY_GRACE_S = 10.0
@@ -171,29 +172,29 @@ class Scheduler:
     ) -> None:
         desk = self.work.desks.get(worker)
         runs = self.pool.runs
+        last: e.AttemptFinished | None = None
+        task: Task | None = None
         for event, void in zip(events, voids, strict=False):
-            finished = type(event) is e.AttemptFinished
-            if void or not (finished or type(event) is e.AttemptReturned):
+            if void or not isinstance(event, (e.AttemptFinished, e.AttemptReturned)):
                 continue
-            token: str = event.token  # type: ignore[attr-defined]
-            seat = desk.seats.get(token) if desk is not None else None
+            token = event.token
+            seat = desk.release(token) if desk is not None else None
             run = runs.get(seat.run) if seat is not None else None
             name = token[: token.index(".")]
             task = run.tasks.get(name) if run is not None else self._find_task(name, token)
-            if desk is not None:
-                desk.release(token)
             if task is None or task.settled:
                 continue
-            if not finished:
+            if isinstance(event, e.AttemptReturned):
                 self._observe_return(task, desk, now)
             elif task.finish is not None and task.finish.token == token:
                 self._finished.append(task)
-                self.work.learn(task.group.spec, event.duration_us)  # type: ignore[attr-defined]
+                last = event
+        if last is not None and task is not None:
+            self.work.learn(task.group.spec, last.duration_us)
 
-    def _observe_return(self, task: Task, desk: object, now: float) -> None:
-        for each in self.work.desks.values():
-            if each is desk:  # it may have lacked the specification: send it again
-                each.known.discard((task.run.id, task.group.name))
+    def _observe_return(self, task: Task, desk: Desk | None, now: float) -> None:
+        if desk is not None:  # it may have lacked the specification: send it again
+            desk.known.discard((task.run.id, task.group.name))
         if policy.after_return(task, self.term) is not None:
             self._returned.append(task)
         elif task.waiting:

@@ -6,10 +6,11 @@ deposed (protocol L5: a time-out is never a no).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ..core.codec import MESSAGE_BYTES_MAX, encode_event, join_batch
+from ..core.codec import MESSAGE_BYTES_MAX, encode_batch, encode_event, join_batch
 from ..core.errors import LogUnavailable
+from ..core.events import Event
 from ..core.ids import random_id
 from ..core.ports import Appended, EventLog
 from .scheduler import Wave
@@ -17,8 +18,12 @@ from .scheduler import Wave
 RESEND_S = 0.1
 
 
-def pack(encoded: list[bytes], bytes_max: int = MESSAGE_BYTES_MAX) -> list[bytes]:
+def pack(events: Sequence[Event], bytes_max: int = MESSAGE_BYTES_MAX) -> list[bytes]:
     """Messages of at most `bytes_max`, in order; a larger single event travels alone."""
+    whole = encode_batch(events)
+    if len(whole) <= bytes_max:
+        return [whole] if events else []
+    encoded = [encode_event(event) for event in events]
     messages: list[bytes] = []
     part: list[bytes] = []
     size = 2
@@ -48,7 +53,7 @@ class WaveSender:
         """Returns when all is acknowledged or the leader is deposed; raises `AppendRefused`
         (L6)."""
         for subject, events in self._wave:
-            messages = pack([encode_event(event) for event in events])
+            messages = pack(events)
             if messages:
                 self._left += 1
                 messages.reverse()

@@ -1,4 +1,4 @@
-"""The leader's decisions in a world without IO: given facts, when it decides, then these rulings."""
+"""The leader's decisions without IO: given facts, when it decides, then these rulings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PYTHON = TaskSpec(runner="python", target="m:f", isolation="none")
 
 
 class World:
-    """A log, its fold, a leader and obedient workers that run what they are assigned when told to."""
+    """A log, its fold, a leader, and workers that do what they are told when told to."""
 
     def __init__(self) -> None:
         self.fold = Fold("main")
