@@ -10,16 +10,14 @@ thousands of short tasks).
 from __future__ import annotations
 
 import importlib
-import sys
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from types import ModuleType
 
 import dtf
 
-sys.path.insert(0, str(Path(__file__).parent))  # the bundle's root may be a folder above
 try:
     import ops_cases
 except ModuleNotFoundError as error:
@@ -36,36 +34,38 @@ MESSAGE_MAX = 400
 
 
 def run_shard(
-    shard: int = 0, shards: int = 1, backend: str = "onnxruntime", hardware: str = "cpu"
+    shard: int = 0, shards: int = 1, backend: str = "onnxruntime", **where: str
 ) -> dict[str, int]:
     """The tests of every `shards`-th operator, from `shard` on, reported one by one.
 
-    Returns counts by verdict.
+    Returns counts by verdict. `where` as in `run_case`.
     """
     operators = ops_cases.shard_operators(shard, shards)
-    return _run(
-        (case for name in operators for case in ops_cases.cases_of(name)), backend, hardware
-    )
+    return _run((case for name in operators for case in ops_cases.cases_of(name)), backend, where)
 
 
-def run_operator(
-    operator: str, backend: str = "onnxruntime", hardware: str = "cpu"
-) -> dict[str, int]:
-    """All tests of one operator, such as "conv" or "ai_onnx_ml.label_encoder".
+def run_operator(operator: str, backend: str = "onnxruntime", **where: str) -> dict[str, int]:
+    """All tests of one operator, such as "conv" or "ai_onnx_ml.label_encoder"."""
+    return _run(ops_cases.cases_of(operator), backend, where)
 
-    Returns counts by verdict.
+
+def run_case(case: str, backend: str = "onnxruntime", **where: str) -> dict[str, int]:
+    """One test, such as "add/test_add_bcast".
+
+    `where` may say `hardware`, the class the task was placed on (told by the worker otherwise), and
+    `provider`, a class to ask the engine for instead.
     """
-    return _run(ops_cases.cases_of(operator), backend, hardware)
+    operator, _, name = case.partition("/")
+    return _run([ops_cases.find_case(operator, name)], backend, where)
 
 
-def run_case(
-    operator: str, case: str, backend: str = "onnxruntime", hardware: str = "cpu"
-) -> dict[str, int]:
-    """One test, such as operator "add", case "test_add_bcast". Returns counts by verdict."""
-    return _run([ops_cases.find_case(operator, case)], backend, hardware)
+def wanted_class(hardware: str = "", provider: str = "") -> str:
+    """The hardware class whose provider is asked for."""
+    return provider or hardware or os.environ.get("DTF_HARDWARE") or "cpu"
 
 
-def _run(cases: Iterable[OpCase], backend: str, hardware: str) -> dict[str, int]:
+def _run(cases: Iterable[OpCase], backend: str, where: dict[str, str]) -> dict[str, int]:
+    hardware = wanted_class(**where)
     engine = load_backend(backend)
     if engine is None:
         dtf.skip(f"{backend} is not installed: pip install {backend}")

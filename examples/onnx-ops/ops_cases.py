@@ -59,7 +59,7 @@ def operators() -> tuple[str, ...]:
     package = importlib.import_module(_PACKAGE)
     names = []
     for found in pkgutil.walk_packages(package.__path__, _PACKAGE + "."):
-        if not found.ispkg:
+        if not found.ispkg and not found.name.rpartition(".")[2].startswith("_"):
             names.append(found.name.removeprefix(_PACKAGE + "."))
     return tuple(sorted(names))
 
