@@ -35,6 +35,7 @@ from .core.pool_lock import PoolLock
 from .core.session import current
 from .tui.console import say, warn
 from .tui.formats import plural
+from .tui.sizing import share_of, worker_count
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from .core.config import Config
     from .projections.projector import Projector
 
-WORKERS_MAX = 4
-"""Worker processes by default at most; each serves its share of the machine."""
 ENTER_LIMIT_S = 60.0
 JOIN_LIMIT_S = 30.0
 CATCH_UP_LIMIT_S = 20.0
@@ -55,28 +54,6 @@ LOOK_S = 0.05
 RESTARTS_MAX = 5
 """Restarts of one worker in a pool's life; one that dies more often has a cause to be found."""
 DATABASE = "history.duckdb"
-
-
-def machine_size() -> tuple[int, int]:
-    """(thousandths of a core, bytes of memory) this process may use."""
-    from .worker.devices.detect import cpu_milli, memory_bytes
-
-    return cpu_milli(), memory_bytes()
-
-
-def worker_count(wanted: int | None, cpu_milli: int, memory_bytes: int) -> int:
-    """How many workers: as asked, else one a core up to four, fewer where the largest task
-    (`cpu_milli`, `memory_bytes`) needs more of the machine than such a share.
-    """
-    if wanted is not None:
-        return wanted
-    cores_milli, memory = machine_size()
-    count = max(1, min(WORKERS_MAX, cores_milli // 1000))
-    if cpu_milli > 0:
-        count = min(count, cores_milli // cpu_milli)
-    if memory_bytes > 0:
-        count = min(count, memory // memory_bytes)
-    return max(1, count)
 
 
 @asynccontextmanager
@@ -293,10 +270,9 @@ def worker_command(
 
     Accelerators are detected by one of the workers only: a device belongs to one agent.
     """
-    cores_milli, memory = machine_size()
-    share = max(min(1000, cores_milli), cores_milli // workers)
+    cpu_milli, memory = share_of(workers)
     argv = [sys.executable, "-m", "dtf.worker", "run", "--name", name]
-    argv += ["--cpus", f"{share / 1000:g}", "--memory", str(memory // workers)]
+    argv += ["--cpus", f"{cpu_milli / 1000:g}", "--memory", str(memory)]
     argv += [] if detect else ["--no-detect"]
     env = {key: value for key, value in os.environ.items() if not key.startswith("DTF_")}
     kept = ("DTF_NATS_SERVER", "DTF_TRACE")

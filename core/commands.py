@@ -194,7 +194,7 @@ def init(directory: Path = Path("."), /) -> Record:
     directory
         Where to write; made when it is missing.
     """
-    from .starter import FILES
+    from .starter import FILES, write_files
 
     taken = [name for name in FILES if (directory / name).exists()]
     if taken:
@@ -202,11 +202,7 @@ def init(directory: Path = Path("."), /) -> Record:
             f"{directory / taken[0]} exists already; nothing was written",
             remedy="Run `dtf init` in another directory, or move that file away.",
         )
-    for name, text in FILES.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+    write_files(directory)
     where = "" if directory == Path(".") else f"cd {directory} && "
     return Record(
         kind="init",

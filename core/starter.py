@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 DTF_TOML = """\
 # Settings of this project; `dtf config show --origin` tells all of them and where each comes from.
 # Without a server, `dtf run` starts a pool on this machine and keeps its history in .dtf/
@@ -54,3 +56,11 @@ def sort() -> None:
 
 FILES = {"dtf.toml": DTF_TOML, "suite.toml": SUITE_TOML, "checks.py": CHECKS_PY}
 """Name -> content, as `dtf init` writes them."""
+
+
+def write_files(directory: Path) -> None:
+    """The files are in `directory`. Raises `FileExistsError` rather than overwrite one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in FILES.items():
+        with (directory / name).open("x", encoding="utf-8") as file:
+            file.write(text)

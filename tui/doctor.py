@@ -29,7 +29,7 @@ SERVER_LIMIT_S = 10.0
 
 
 class Check(NamedTuple):
-    """One answer. `state`: ok, warning, missing (must be mended) or absent (not on this machine)."""
+    """One answer. `state`: ok, warning, missing (must be mended) or absent (not on this one)."""
 
     name: str
     state: str
