@@ -8,7 +8,7 @@ them out in order.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -159,7 +159,7 @@ class Machine:
         other's devices.
         """
         self._specs: dict[tuple[str, str], TaskSpec] = {}
-        self._past: dict[str, None] = {}
+        self._past: OrderedDict[str, None] = OrderedDict()
         self._arrivals = 0
         self._term = 0
         self._over = False
@@ -339,7 +339,7 @@ class Machine:
             past = self._past
             past[token] = None
             if len(past) > PAST_MAX:
-                del past[next(iter(past))]
+                past.popitem(last=False)
 
     # -- orders from the shell --------------------------------------------------------------------
     def drain(self, reason: str) -> None:
