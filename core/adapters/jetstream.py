@@ -19,8 +19,8 @@ import msgspec
 from ..errors import AppendRefused, DtfError, LogUnavailable, NotFound
 from ..ports import Appended, LogTail, Message
 from .log_reader import STREAM_NOT_FOUND, LogReader, message_headers
-from .memory import subject_matches
 from .nats_client import Answer, ApiError, Connection, NoResponders
+from .wildcards import subject_matches
 
 NO_MESSAGE = 10037
 TOO_MANY = 429

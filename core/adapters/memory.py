@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import AppendRefused, BlobCorrupt, BlobMissing, DtfError, LogGap, LogUnavailable
 from ..ports import Appended, Clock, Lease, LogTail, Message
 from .clock import Cancellable, ManualClock, SystemClock
+from .wildcards import subject_matches
 
 __all__ = ["ManualClock", "MemoryBlobs", "MemoryLease", "MemoryLog", "SystemClock"]
 
@@ -276,19 +277,6 @@ class MemoryBlobs:
     def _check(self) -> None:
         if self.offline:
             raise LogUnavailable("the blob store is offline")
-
-
-def subject_matches(pattern: str, subject: str) -> bool:
-    """Whether a NATS subject falls under a pattern with `*` (one token) and `>` (one or more at the
-    end).
-    """
-    wanted, given = pattern.split("."), subject.split(".")
-    for index, part in enumerate(wanted):
-        if part == ">":
-            return len(given) > index
-        if index >= len(given) or (part != "*" and part != given[index]):
-            return False
-    return len(wanted) == len(given)
 
 
 def _matches_any(filters: Sequence[str], subject: str) -> bool:

@@ -14,18 +14,18 @@ import itertools
 import logging
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import AppendRefused, DtfError, InvalidConfig, LogUnavailable, ServerUnavailable
 from ..ids import random_id
+from .nats_options import NatsOptions, client_settings
 
 if TYPE_CHECKING:
-    import ssl
-
     from .safe_client import Handler, SafeClient
+
+__all__ = ["Answer", "ApiError", "Connection", "NatsOptions", "NoResponders", "connect"]
 
 log = logging.getLogger("dtf.nats")
 PUBLISH_DENIED = re.compile(r'publish to "([^"]+)"')
@@ -33,23 +33,6 @@ SUBJECT = re.compile(r"\S+")
 """White space would break the framing; wildcards are legal in what is asked of the server."""
 SCAN_S = 0.1
 """How often unanswered requests are checked for their limit."""
-
-
-class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach and enter a server. `url` may list several, separated by commas."""
-
-    url: str = "nats://127.0.0.1:4222"
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    creds: Path | None = None
-    """A credentials file (JWT and seed); read again at each reconnect."""
-    tls_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    js_prefix: str = "$JS.API"
-    inbox_prefix: str = msgspec.field(default_factory=lambda: f"_INBOX_{random_id(12)}")
-    name: str = "dtf"
 
 
 class NoResponders(LogUnavailable):
@@ -325,7 +308,7 @@ async def connect(
         if not connection.closed and on_closed is not None:
             on_closed()
 
-    settings = _settings(options) | {"error_cb": on_error, "closed_cb": on_nats_closed}
+    settings = client_settings(options) | {"error_cb": on_error, "closed_cb": on_nats_closed}
     settings["disconnected_cb"] = connection._on_disconnected
     settings["reconnected_cb"] = connection._on_reconnected
     opening: asyncio.Task[None] = asyncio.ensure_future(nc.connect(**settings))
@@ -356,21 +339,6 @@ async def connect(
     )
 
 
-def _settings(options: NatsOptions) -> dict[str, Any]:
-    return {
-        "servers": [url.strip() for url in options.url.split(",")],
-        "name": options.name,
-        "connect_timeout": 2,
-        "reconnect_time_wait": 0.1,
-        "max_reconnect_attempts": -1,
-        "ping_interval": 5,
-        "max_outstanding_pings": 2,
-        "pending_size": 8 * 1024 * 1024,
-        "inbox_prefix": options.inbox_prefix,
-        **_authentication(options),
-    }
-
-
 async def _abandon(opening: asyncio.Task[None], connection: Connection) -> None:
     """Nothing of a connection that did not come up is left."""
     opening.cancel()
@@ -379,30 +347,3 @@ async def _abandon(opening: asyncio.Task[None], connection: Connection) -> None:
         opening.exception()  # the caller tells it
     if connection.nc._flush_queue is not None:
         await connection.aclose()
-
-
-def _authentication(options: NatsOptions) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if options.user is not None:
-        found["user"], found["password"] = options.user, options.password or ""
-    elif options.token is not None:
-        found["token"] = options.token
-    if options.creds is not None:
-        from .credentials import jwt_and_signer
-
-        found["user_jwt_cb"], found["signature_cb"] = jwt_and_signer(options.creds)
-    if options.tls_ca is not None or options.tls_cert is not None:
-        found["tls"] = _tls_context(options)
-    return found
-
-
-def _tls_context(options: NatsOptions) -> ssl.SSLContext:
-    import ssl
-
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls_cert is not None:
-            context.load_cert_chain(options.tls_cert, options.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidConfig(f"cannot load the TLS files: {error}") from error
-    return context
