@@ -14,7 +14,11 @@ def main() -> int:
         return 0
     from .cli import run_command_line
 
-    return run_command_line(sys.argv[1:])
+    status = run_command_line(sys.argv[1:])
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over: a late Ctrl-C changes nothing
+    return status
 
 
 def coordinator() -> int:

@@ -100,7 +100,9 @@ def make_app() -> App:
         help_epilogue=_EPILOGUE,
         version=__version__,
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
+    app.meta.suppress_keyboard_interrupt = False
     app["--help"].group = app["--version"].group = EVERYWHERE
     parents = {
         name: App(name=name, help=about, group=panels[panel], version_flags=[])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -35,6 +34,7 @@ from .core.pool_lock import PoolLock
 from .core.session import current
 from .tui.console import say, warn
 from .tui.formats import plural
+from .tui.interrupts import on_signals
 from .tui.sizing import share_of, worker_count
 
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ async def _enter(lock: PoolLock, data_dir: Path, share: bool) -> PoolFile | None
             )
         await asyncio.sleep(LOOK_S)
     (data_dir / POOL_FILE).unlink(missing_ok=True)  # of an owner that was killed
+    ignore = data_dir / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")  # the history of a project is no part of its working tree
     return None
 
 
@@ -313,16 +316,7 @@ async def up(
 
 
 async def _until_told() -> None:
-    """Returns at the first SIGINT or SIGTERM; the second one acts as usual."""
+    """Returns at the first SIGINT or SIGTERM; the next one acts as usual."""
     told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def tell() -> None:
-        told.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    for number in numbers:
-        loop.add_signal_handler(number, tell)
-    await told.wait()
+    with on_signals(told.set):
+        await told.wait()

@@ -6,13 +6,36 @@ SIGTERM counts as Ctrl-C, so that a CI job that is stopped leaves a settled run 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def on_signals(callback: Callable[[], None]) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM call `callback` from the loop; afterwards as before.
+
+    Handlers are put back by hand: loops differ in what they leave behind (uvloop the default
+    action of the system, which would end the process without any clean-up).
+    """
+    if sys.platform == "win32":  # no loop handlers there: Ctrl-C ends the command
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, callback)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 class Interrupts:
@@ -27,13 +50,11 @@ class Interrupts:
         self._first = first
         self._begun: asyncio.Task[None] | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._signals = on_signals(self.interrupt)
 
     def __enter__(self) -> Interrupts:
         self._task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the command
-                loop.add_signal_handler(number, self.interrupt)
+        self._signals.__enter__()
         return self
 
     def __exit__(
@@ -42,10 +63,7 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            with contextlib.suppress(NotImplementedError):
-                loop.remove_signal_handler(number)
+        self._signals.__exit__(None, None, None)
         if self._begun is not None and not self._begun.done():
             self._begun.cancel()
         if self.count > 1 and isinstance(error, asyncio.CancelledError):

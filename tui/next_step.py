@@ -21,11 +21,11 @@ def command(*words: str) -> str:
 def after_run(outcome: Outcome) -> str:
     """What to type when a run is over."""
     run = short_run(outcome.run)
-    looked_at = next((f for f in outcome.failures if f.attempts), None)
+    looked_at = next((f for f in outcome.failures if f.attempts and f.verdict != "cancelled"), None)
     if looked_at is not None:
         return command("task", "log", f"{run}/{looked_at.task}")
-    if any(failure.verdict == "no_capacity" for failure in outcome.failures):
+    if outcome.counts.get("no_capacity"):
         return command("worker", "ls")
     if outcome.counts.get("cancelled"):
-        return command("runs", "retry", run, "--failed")
+        return command("runs", "retry", run)
     return command("runs", "show", run)

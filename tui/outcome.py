@@ -102,11 +102,16 @@ def _failure(task: TaskView) -> Failure:
 def _range_failures(view: RunView) -> Iterator[Failure]:
     """One for each ruling that settled many tasks at once: they share their story."""
     for ruling in view.ranges:
-        if ruling.verdict not in ("passed", "skipped"):
-            tasks = ruling.stop - ruling.start
+        if ruling.verdict in ("passed", "skipped"):
+            continue
+        tasks = [task_id(ruling.group, index) for index in range(ruling.start, ruling.stop)]
+        left = [task for task in tasks if task not in view.tasks]
+        if left:
+            found = view.find(left[0])
+            label = found.label if found and found.label else left[0]
             yield Failure(
-                task=task_id(ruling.group, ruling.start),
-                label=ruling.group + (f" ({tasks:,} tasks)" if tasks > 1 else ""),
+                task=left[0],
+                label=f"{label} and {len(left) - 1:,} more like it" if len(left) > 1 else label,
                 verdict=str(ruling.verdict),
                 cause=str(ruling.cause),
                 message=ruling.message,

@@ -98,8 +98,9 @@ def failure_lines(outcome: Outcome, *, plain: bool) -> Iterable[Text]:
         yield _failure_head(outcome, failure, plain)
         for line in _story(failure):
             yield Text(f"    {line}", style="dim")
-    more = outcome.failed - min(len(outcome.failures), FAILURES_SHOWN)
+    more = len(outcome.failures) - FAILURES_SHOWN
     if more > 0:
+        more = max(more, outcome.failed - FAILURES_SHOWN)
         yield Text(f"and {more:,} more", style="dim")
 
 
@@ -124,6 +125,8 @@ def _story(failure: Failure) -> Sequence[str]:
     """The message and the last lines of the output, neither said twice."""
     tail = [line.rstrip() for line in failure.tail.splitlines() if line.strip()][-TAIL_LINES:]
     message = [line for line in failure.message.splitlines() if line.strip()][:TAIL_LINES]
+    if message == [failure.verdict]:
+        message = []
     if message and message[0].strip() in (line.strip() for line in tail):
         message = []
     return [*message, *tail]
