@@ -1,7 +1,8 @@
-# A NATS client of fifty lines: bash and coreutils, nothing else. Source it.
+# A NATS client of a hundred lines: bash and coreutils, nothing else. Source it.
 #
 # It does what `nats req` does and a little more, for machines without the `nats` program:
-#   nats_connect            enters $NATS_URL (nats://[user:password@]host[:port]); file descriptor 7
+#   nats_connect            enters $NATS_URL (nats://[user:password@]host[:port]) on file descriptor
+#                           7, as $NATS_USER with $NATS_PASSWORD where the URL names nobody
 #   nats_request SUBJECT P  the reply to payload P in $nats_reply; status 1 when nobody answers
 #   nats_subscribe SUBJECT  from now on nats_next yields messages of that subject
 #   nats_next               the next message in $nats_subject and $nats_payload; status 1 at the end
@@ -12,14 +13,14 @@ nats_sids=0
 nats_queue=() # subjects and payloads that came while a request waited for its reply
 
 nats_connect() {
-  local rest=${NATS_URL:-nats://127.0.0.1:4222} login="" line
+  local rest=${NATS_URL:-nats://127.0.0.1:4222} user=${NATS_USER:-} login="" line
+  local password=${NATS_PASSWORD:-}
   rest=${rest#nats://}
   if [[ $rest == *@* ]]; then
-    login=",\"user\":$(json_string "${rest%%:*}"),\"pass\":"
-    rest=${rest#*:}
-    login+=$(json_string "${rest%@*}")
-    rest=${rest##*@}
+    user=${rest%%:*} rest=${rest#*:}
+    password=${rest%@*} rest=${rest##*@}
   fi
+  [[ -n $user ]] && login=",\"user\":$(json_string "$user"),\"pass\":$(json_string "$password")"
   local port=4222
   [[ $rest == *:* ]] && port=${rest##*:}
   exec 7<>"/dev/tcp/${rest%:*}/${port%/}" || return 1

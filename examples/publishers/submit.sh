@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Submits one command as a run and follows it to its end, with nothing of dtf installed.
 #
-#   NATS_URL=nats://user:password@127.0.0.1:4222 ./submit.sh ci build-42 pytest -q
+#   NATS_URL=nats://127.0.0.1:4222 NATS_USER=... NATS_PASSWORD=... ./submit.sh ci build-42 pytest -q
 #
 # Arguments: publisher, key, command. The same key twice is the same run (it is followed, not run again).
 # Environment: DTF_POOL (main). Exit status: 0 passed, 1 anything else, 2 wrong use, 3 no server or log.

@@ -1,7 +1,7 @@
 // Submits a run to dtf and follows it to its end. No code of dtf is used: subjects and JSON are the interface.
 //
 //   npm install
-//   NATS_URL=nats://user:password@127.0.0.1:4222 node submit.mjs ci build-42 pytest -q
+//   NATS_URL=nats://127.0.0.1:4222 NATS_USER=... NATS_PASSWORD=... node submit.mjs ci build-42 pytest -q
 //
 // Arguments: publisher, key, command. The same key twice is the same run. Environment: DTF_POOL (main).
 // Exit status: 0 passed, 1 anything else, 2 wrong use.
@@ -23,8 +23,8 @@ async function main(publisher, key, command) {
   const url = new URL(process.env.NATS_URL ?? "nats://127.0.0.1:4222");
   const connection = await connect({
     servers: url.host,
-    user: decodeURIComponent(url.username) || undefined,
-    pass: decodeURIComponent(url.password) || undefined,
+    user: decodeURIComponent(url.username) || process.env.NATS_USER,
+    pass: decodeURIComponent(url.password) || process.env.NATS_PASSWORD,
   });
   const run = runId(publisher, key);
   const events = [
