@@ -77,12 +77,12 @@ def close_attempt(pool: Pool, attempt: Attempt) -> None:
 def _orphan(pool: Pool, worker: Worker, reason: str) -> None:
     """Open attempts of the ended incarnation reserve nothing more (W3).
 
-    Each awaits a ruling, except where its task has had the last one.
+    Each awaits a ruling, except where its task or its run has had the last one.
     """
     for attempt in list(worker.open.values()):
         if attempt.orphaned:
             continue
-        if attempt.task.settled:
+        if attempt.task.settled or attempt.task.run.settled:
             close_attempt(pool, attempt)
         else:
             attempt.orphaned = reason

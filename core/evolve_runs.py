@@ -10,6 +10,7 @@ import hashlib
 
 from . import events as e
 from .codec import Undecodable, encode_event
+from .evolve_pool import close_attempt
 from .ids import run_id
 from .model import RUN_TASKS_MAX, array_length, array_problem, spec_problem
 from .state import Group, Pool, Run
@@ -52,6 +53,15 @@ def _close_if_complete(run: Run, sequence: int) -> None:
     run.closed_at = sequence
 
 
+def _end(pool: Pool, run: Run, verdict: str) -> None:
+    """The run is over; attempts that awaited a ruling of it get none."""
+    run.settled = verdict
+    orphans = [a for task in run.tasks.values() for a in task.open if a.orphaned]
+    for attempt in orphans:
+        close_attempt(pool, attempt)
+    run.drop_content()
+
+
 def run_submitted(
     pool: Pool, subject: Subject, event: e.RunSubmitted, sequence: int, index: int
 ) -> str:
@@ -62,7 +72,10 @@ def run_submitted(
     run = pool.runs.get(subject.run)
     if run is not None and run.submitted is not None:
         return "duplicate" if run.digest == digest else "conflict"
-    if run is None or run.publisher != subject.owner:
+    if run is not None and run.publisher != subject.owner:
+        _end(pool, run, "replaced")
+        run = None
+    if run is None:
         run = pool.runs[subject.run] = Run(subject.run, subject.owner, sequence)
     elif run.settled:
         return "run_settled"
@@ -188,8 +201,7 @@ def run_settled(
         return "verdict"  # S2: without tasks a run is empty, never passed
     if event.counts != run.counts:
         return "counts"
-    run.settled = event.verdict
-    run.drop_content()
+    _end(pool, run, event.verdict)
     return VALID
 
 
@@ -205,8 +217,7 @@ def submission_rejected(
             return "run_settled"
         if run.closed:
             return "run_closed"
-        run.settled = "rejected"
-        run.drop_content()
+        _end(pool, run, "rejected")
     return VALID
 
 

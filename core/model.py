@@ -6,6 +6,7 @@ Rule: plain frozen data with units in the names; absent means unknown, never zer
 from __future__ import annotations
 
 from enum import StrEnum
+from operator import itemgetter
 from typing import Annotated, Literal
 
 import msgspec
@@ -235,6 +236,8 @@ class Axis(Struct, frozen=True, kw_only=True):
     values: Annotated[list[Raw], Meta(min_length=1)]
 
 
+_FIRST = itemgetter(0)
+_BRACE = ord("{")
 GROUP_TASKS_MAX = 10_000_000
 RUN_TASKS_MAX = 50_000_000
 """Most tasks of one group and of one run: bounds by rule, since running out of memory decides
@@ -251,6 +254,10 @@ def array_problem(
         return "two axes have the same name"
     if array_length(items, axes, count) > GROUP_TASKS_MAX:
         return f"a group holds at most {GROUP_TASKS_MAX} tasks"
+    openings = list(map(_FIRST, map(memoryview, items or ())))
+    if openings.count(_BRACE) < len(openings):
+        at = next(place for place, byte in enumerate(openings) if byte != _BRACE)
+        return f"item {at} is not a JSON object"
     return None
 
 

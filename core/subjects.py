@@ -16,6 +16,8 @@ from typing import NamedTuple
 from .ids import check_name, is_name
 
 LOG_KINDS = ("run", "assign", "attempt", "worker", "ruling", "pool", "leader", "act")
+_KNOWN_MAX = 4096
+"""Most subjects remembered with their parts; then they are read again."""
 _LENGTHS = {"run": 2, "assign": 2, "attempt": 2, "worker": 1, "ruling": 1, "pool": 0, "leader": 0}
 
 
@@ -32,6 +34,7 @@ class Subjects:
 
     def __init__(self, pool: str) -> None:
         self.pool = check_name(pool, "pool")
+        self._known: dict[str, Subject] = {}
         self.prefix = f"dtf.{pool}."
         self.log_stream = f"DTF_{pool}_LOG"
         self.telemetry_stream = f"DTF_{pool}_TELEMETRY"
@@ -88,6 +91,16 @@ class Subjects:
 
     def parse(self, subject: str) -> Subject | None:
         """The parts of a log subject of this pool, or None (then void in the fold)."""
+        known = self._known.get(subject)
+        if known is None:
+            known = self._read(subject)
+            if known is not None:
+                if len(self._known) >= _KNOWN_MAX:
+                    self._known.clear()
+                self._known[subject] = known
+        return known
+
+    def _read(self, subject: str) -> Subject | None:
         if not subject.startswith(self.prefix):
             return None
         kind, *rest = subject[len(self.prefix) :].split(".")
