@@ -254,6 +254,7 @@ class Agent:
                     incarnation=self.machine.incarnation, reason=(self._drain or "stopped")[:256]
                 )
                 self._writer.put(self.subjects.worker(self.options.name), left)
+            self.machine.abandon()
             self._over.set_result(why)
 
     # -- from the log -----------------------------------------------------------------------------

@@ -254,6 +254,10 @@ class Machine:
             )
 
     def _give_up(self, instruction: Instruction) -> None:
+        self.abandon()
+        self.out.append(instruction)
+
+    def abandon(self) -> None:
         """Nothing more is said about any attempt: the leader rules on each of them (W3)."""
         self._over = True
         for attempt in self.attempts.values():
@@ -261,7 +265,6 @@ class Machine:
         self.attempts.clear()
         self._waiting.clear()
         self.running = 0
-        self.out.append(instruction)
 
     # -- facts from the runners -------------------------------------------------------------------
     def announce(self, attempt: Attempt) -> None:

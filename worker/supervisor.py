@@ -134,6 +134,7 @@ class Running:
         self.pid = pid
         self.pipe = pipe
         self.began = now
+        self.began_ticks = boot_ticks()
         self.ended = 0
         """When its first process ended; 0 while it runs."""
         self.status = 0
@@ -537,15 +538,17 @@ class Supervisor:
         """The attempt is over when its first process is; whoever outlived it is killed."""
         now = attempt.ended = time.monotonic_ns()
         attempt.kill_at = NEVER
-        survivors = kill_quietly(-attempt.pid, signal.SIGKILL)
+        survivors = kill_quietly(-attempt.pid, 0)
         if self.childless():
             return
         if survivors or attempt.known or now - attempt.began > LIVE_NS:
-            self.kill_all(attempt, now)
-            attempt.left = len(attempt.known)
-            attempt.gone_by = now + GONE_NS if attempt.left else NEVER
-            attempt.kill_at = now + 5 * MS if attempt.left else NEVER
-            self.next_due = min(self.next_due, attempt.due())
+            attempt.left = len(self.members(attempt, self.table()))
+            if attempt.left:
+                attempt.gone_by = now + GONE_NS
+                self.kill_all(attempt, now)
+                self.next_due = min(self.next_due, attempt.due())
+                return
+            self.sweep_at = min(self.sweep_at, now)
         else:  # a look at all processes costs more than so short an attempt: one look for many
             self.sweep_at = min(self.sweep_at, now + SWEEP_NS)
 
@@ -602,6 +605,15 @@ class Supervisor:
             return True
         return False
 
+    def may_live(self, orphan: Process) -> bool:
+        """Whether the orphan may belong to an attempt that runs. One whose environment does not
+        say is left alone as long as an attempt runs that is older than it.
+        """
+        owner = self.owner(orphan)
+        if owner is not None:
+            return owner in self.attempts
+        return any(a.began_ticks <= orphan.started for a in self.attempts.values())
+
     def sweep(self, now: int) -> None:
         """Orphans of attempts that are over are killed; looked at again until there is none."""
         self.sweep_at = NEVER
@@ -611,11 +623,7 @@ class Supervisor:
         table = self.table()
         orphans = [p for p in table.values() if p.parent == self.me and p.pid not in self.by_pid]
         self.strangers = {(p.pid, p.started): self.owner(p) for p in orphans}
-        lost = {
-            p.pid
-            for p in orphans
-            if not self.attempts or ((self.owner(p) or -1) not in self.attempts and self.owner(p))
-        }
+        lost = {p.pid for p in orphans if not self.may_live(p)}
         for pid in below(table, lost):
             kill_quietly(pid, signal.SIGKILL)
         if orphans:
@@ -655,6 +663,13 @@ def remove_empty(folder: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def boot_ticks() -> int:
+    """Now, as the kernel counts the start of a process: ticks since boot."""
+    if sys.platform != "linux":
+        return 0
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1_000_000) // TICK_US
 
 
 def own_peak_rss() -> int:
