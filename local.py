@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 ENTER_LIMIT_S = 60.0
 JOIN_LIMIT_S = 30.0
 CATCH_UP_LIMIT_S = 20.0
+DRAIN_S = 0.5
+"""What workers still run when the pool closes belongs to no command any more."""
 GRACE_S = 3.0
 LOOK_S = 0.05
 RESTARTS_MAX = 5
@@ -179,7 +181,7 @@ async def _services(
         finally:
             with anyio.CancelScope(shield=True):
                 services.closing = True
-                await end(services.children, 0)
+                await end(services.children, 0, 0)
             group.cancel_scope.cancel()
 
 
@@ -221,7 +223,7 @@ class Services:
     async def close(self) -> None:
         """Workers have left in order, and the history holds everything up to now."""
         self.closing = True
-        await end(self.children, GRACE_S)
+        await end(self.children, DRAIN_S, GRACE_S)
         await self._caught_up()
 
     async def _joined(self, log: JetStreamLog, subject: str, after: int, names: set[str]) -> None:

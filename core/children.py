@@ -39,20 +39,29 @@ async def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Pat
         )
 
 
-async def end(processes: Sequence[Process], grace_s: float) -> None:
-    """All have ended: asked first (SIGTERM), after `grace_s` their whole groups are killed."""
+async def end(processes: Sequence[Process], soft_s: float, hard_s: float) -> None:
+    """All have ended: asked (SIGTERM), asked again after `soft_s`, and `hard_s` later their whole
+    groups are killed. With 0 for both they are killed at once.
+    """
     living = [process for process in processes if process.returncode is None]
-    for process in living:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-    if living and grace_s > 0:
-        waits = [asyncio.ensure_future(process.wait()) for process in living]
-        await asyncio.wait(waits, timeout=grace_s)
-        for wait in waits:
-            wait.cancel()
+    for limit in (limit for limit in (soft_s, hard_s) if limit > 0):
+        for process in living:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        await _wait(living, limit)
+        living = [process for process in living if process.returncode is None]
     for process in living:
         kill_group(process.pid, process)
         await process.wait()
+
+
+async def _wait(processes: Sequence[Process], limit_s: float) -> None:
+    """All have ended, or the time is up."""
+    waits = [asyncio.ensure_future(process.wait()) for process in processes]
+    if waits:
+        await asyncio.wait(waits, timeout=limit_s)
+        for wait in waits:
+            wait.cancel()
 
 
 def kill_group(pid: int, process: Process) -> None:
