@@ -43,7 +43,7 @@ async def test_it_joins_with_what_it_has_and_beats_with_what_it_holds(tmp_path: 
         assert beat[0].incarnation == join.incarnation
         assert beat[0].sequence == pool.log.messages[-1].sequence or pool.told(e.AttemptStarted)
         assert (beat[0].server_id, beat[0].client_id) == ("SERVER", 7)
-        assert [m.subject for m in pool.telemetry.messages][0] == "dtf.main.beat.w1"
+        assert pool.telemetry.messages[0].subject == "dtf.main.beat.w1"
     assert pool.told(e.WorkerLeft)
 
 

@@ -202,7 +202,7 @@ def test_a_stolen_attempt_never_starts() -> None:
 
 def test_an_in_process_attempt_in_line_can_still_be_stolen() -> None:
     world = World()
-    first, second = started(world.hear(assigned(0, spec=INLINE), assigned(1, spec=INLINE)))
+    _, second = started(world.hear(assigned(0, spec=INLINE), assigned(1, spec=INLINE)))
     (back,) = world.hear(e.AttemptRevoked(term=1, run="r", token=second.token, mode="steal"))
     assert back == m.TakeBack(second)
     world.machine.give_back(second)
