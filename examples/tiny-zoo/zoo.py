@@ -60,7 +60,7 @@ def cell(
     hardware: str = "",
     provider: str = "",
     rounds: int = 100,
-    seconds: float = 3.0,
+    seconds: float = 1.0,
 ) -> None:
     """One cell, reported: cases load, parity and the model's promises, and its measurements.
 
