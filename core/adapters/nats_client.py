@@ -165,9 +165,12 @@ class Connection:
         """Publish without an answer; False when not connected. For pulls and beats."""
         return self.nc.post(_publish_command(subject.encode(), reply.encode(), b"", data))
 
-    def listen(self, subject: str, handler: Handler) -> int:
-        """`handler(subject, reply, data, headers)` is called by the parser until `unlisten(id)`."""
-        return self.nc.listen(subject, handler)
+    def listen(self, subject: str, handler: Handler, queue: str = "") -> int:
+        """`handler(subject, reply, data, headers)` is called by the parser until `unlisten(id)`.
+
+        Of all listeners with the same `queue`, one gets each message.
+        """
+        return self.nc.listen(subject, handler, queue)
 
     def unlisten(self, sid: int) -> None:
         """Ends what `listen` began."""

@@ -71,15 +71,15 @@ class SafeClient(Client):
         self._pending = []
         self._pending_data_size = 0
 
-    def listen(self, subject: str, handler: Handler) -> int:
+    def listen(self, subject: str, handler: Handler, queue: str = "") -> int:
         """Messages on `subject` call `handler` from the parser until `unlisten`; survives
-        reconnects.
+        reconnects. Of all listeners with the same `queue`, one gets each message.
         """
         self._sid += 1
         sid = self._sid
-        self._subs[sid] = Subscription(self, sid, subject)
+        self._subs[sid] = Subscription(self, sid, subject, queue)
         self._handlers[sid] = handler
-        self.post(b"SUB %b  %d\r\n" % (subject.encode(), sid))
+        self.post(b"SUB %b %b %d\r\n" % (subject.encode(), queue.encode(), sid))
         return sid
 
     def unlisten(self, sid: int) -> None:

@@ -115,6 +115,23 @@ async def test_nothing_posted_while_disconnected_is_sent_later(
     assert received == [b"alive"], "the subscription survived, the ghosts did not"
 
 
+async def test_of_a_queue_one_listener_gets_each_message_also_after_a_restart(
+    server: EmbeddedServer, connection: Connection
+) -> None:
+    received: list[bytes] = []
+    for _ in range(3):
+        connection.listen("work", lambda s, reply, data, h: received.append(data), "queue")
+    connection.send("work", b"1")
+    await connection.nc.flush()
+    reconnected = asyncio.Event()
+    connection.on_reconnect.append(reconnected.set)
+    await server.restart()
+    await reconnected.wait()
+    connection.send("work", b"2")
+    await connection.nc.flush()
+    assert received == [b"1", b"2"]
+
+
 async def test_open_requests_fail_at_once_when_the_server_dies(
     server: EmbeddedServer, connection: Connection
 ) -> None:
