@@ -15,9 +15,10 @@ from rich.text import Text
 from ..core.exit_codes import ExitCode, code_for_counts
 from ..core.listing import Column, Field, Listing, Record
 from .console import ascii_only
+from .fitting import GAP, fit
 from .formats import duration, plural, short_run
 from .glyphs import WORST_FIRST, look, mark
-from .matrix import Matrix, build_matrix, cell_text
+from .matrix import Cell, Matrix, build_matrix, cell_text
 from .outcome import Failure, Outcome
 
 FAILURES_SHOWN = 10
@@ -48,38 +49,41 @@ def show_summary(console: Console, outcome: Outcome) -> None:
 
 def matrix_table(matrix: Matrix, width: int, *, plain: bool) -> Table:
     """The matrix as a table that fits `width` where it can: words in cells give way first."""
-    short = _width(matrix, plain, short=False) > width
+    for short in (False, True):
+        lines = [_cells(names, row, plain, short=short) for names, row in matrix.rows]
+        widths = [len(head) for head in (*matrix.heads, *matrix.columns)]
+        for line in lines:
+            widths = [max(known, text.cell_len) for known, text in zip(widths, line, strict=True)]
+        if sum(widths) + GAP * len(widths) <= width:
+            break
+    flexible = [True] * len(matrix.heads) + [False] * len(matrix.columns)
     table = Table(
         box=box.ASCII2 if plain else box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, 1, 0, 0),
         show_edge=False,
         header_style="bold",
     )
-    for place, head in enumerate(matrix.heads):
-        table.add_column(
-            head, no_wrap=True, overflow="ellipsis", min_width=8 if place == 0 else None
-        )
-    for column in matrix.columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
-    for names, cells in matrix.rows:
-        shown = [
-            Text(
-                cell_text(cell, plain=plain, short=short),
-                style=look(cell.state).style if cell else "dim",
-            )
-            for cell in cells
-        ]
-        table.add_row(*(Text(name) for name in names), *shown)
+    fitted = fit(widths, flexible, width)
+    for head, room in zip((*matrix.heads, *matrix.columns), fitted, strict=True):
+        table.add_column(head, no_wrap=True, overflow="ellipsis", width=room)
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
-def _width(matrix: Matrix, plain: bool, *, short: bool) -> int:
-    widths = [len(head) for head in (*matrix.heads, *matrix.columns)]
-    for names, cells in matrix.rows:
-        texts = (*names, *(cell_text(cell, plain=plain, short=short) for cell in cells))
-        widths = [max(known, len(text)) for known, text in zip(widths, texts, strict=True)]
-    return sum(widths) + 2 * len(widths)
+def _cells(
+    names: Sequence[str], row: Sequence[Cell | None], plain: bool, *, short: bool
+) -> list[Text]:
+    """One line of the matrix."""
+    shown = [
+        Text(
+            cell_text(cell, plain=plain, short=short),
+            style=look(cell.state).style if cell else "dim",
+        )
+        for cell in row
+    ]
+    return [*(Text(name) for name in names), *shown]
 
 
 def legend(matrix: Matrix, *, plain: bool) -> Text:

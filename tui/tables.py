@@ -14,6 +14,7 @@ from rich.text import Text
 from ..core.listing import CellKind, Column, Field, Listing, Record
 from . import formats
 from .console import ascii_only
+from .fitting import GAP, fit
 from .glyphs import look, mark
 
 NARROW = 90
@@ -35,32 +36,34 @@ def listing_table(console: Console, listing: Listing, *, now_ns: int | None = No
         for position, column in enumerate(listing.columns)
         if not (narrow and column.wide)
     ]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    flexible = any(column.flexible or column.wraps for _, column in shown)
-    for place, (_, column) in enumerate(shown):
-        stretches = column.flexible or column.wraps or (not flexible and place == len(shown) - 1)
+    plain = ascii_only(console)
+    cells = [
+        [cell(row[place], column.kind, now, plain) for place, column in shown]
+        for row in listing.rows
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for (_, column), width in zip(shown, _widths(console, shown, cells), strict=True):
         table.add_column(
             column.heading,
             justify="right" if column.kind in _RIGHT else "left",
             no_wrap=not column.wraps,
             overflow="fold" if column.wraps else "ellipsis",
-            min_width=None if stretches else _least(console, listing, column, now),
+            width=width,
         )
-    plain = ascii_only(console)
-    for row in listing.rows:
-        table.add_row(*(cell(row[place], column.kind, now, plain) for place, column in shown))
+    for row in cells:
+        table.add_row(*row)
     return table
 
 
-def _least(console: Console, listing: Listing, column: Column, now: int) -> int | None:
-    """Room for the widest cell of a column that must not be cut, up to a third of the line."""
-    place = list(listing.columns).index(column)
-    plain = ascii_only(console)
-    widest = max(
-        (cell(row[place], column.kind, now, plain).cell_len for row in listing.rows[:200]),
-        default=0,
-    )
-    return min(max(widest, len(column.heading)), console.width // 3)
+def _widths(
+    console: Console, shown: Sequence[tuple[int, Column]], cells: Sequence[Sequence[Text]]
+) -> list[int]:
+    """The width of each column, so that the line fits the console."""
+    widths = [len(column.heading) for _, column in shown]
+    for row in cells:
+        widths = [max(known, text.cell_len) for known, text in zip(widths, row, strict=True)]
+    flexible = [column.flexible or column.wraps for _, column in shown]
+    return fit(widths, flexible, console.width)
 
 
 def cell(value: Any, kind: CellKind, now_ns: int, plain: bool) -> Text:

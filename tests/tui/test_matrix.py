@@ -11,9 +11,7 @@ def seen(state: str = "passed", hardware: str = "cpu", label: str = "t", **param
 
 
 def test_hardware_makes_the_columns_when_there_is_more_than_one() -> None:
-    matrix = build_matrix(
-        [seen(hardware=h, model=m) for m in ("a", "b") for h in ("cpu", "cuda")]
-    )
+    matrix = build_matrix([seen(hardware=h, model=m) for m in ("a", "b") for h in ("cpu", "cuda")])
     assert matrix.columns == ["cpu", "cuda"]
     assert matrix.heads == ["test", "model"]
     assert [names for names, _ in matrix.rows] == [("t", "a"), ("t", "b")]
