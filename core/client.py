@@ -193,13 +193,19 @@ class Client:
         *,
         rows_max: int = 10_000,
         timeout_s: float = 10.0,
+        at_least: int = 0,
     ) -> Table:
-        """Rows of the pool's history, by the query service.
+        """Rows of the pool's history, by the query service, once it knows the log up to the
+        sequence `at_least`.
 
         Raises `QueryRefused` and `Unavailable`.
         """
         request = QueryRequest(
-            sql=sql, params=list(params), rows_max=rows_max, timeout_ms=int(timeout_s * 1000)
+            sql=sql,
+            params=list(params),
+            rows_max=rows_max,
+            timeout_ms=int(timeout_s * 1000),
+            at_least=at_least,
         )
         return await ask_query(self.connection, self.subjects.query, request)
 
