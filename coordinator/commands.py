@@ -10,7 +10,7 @@ from ..core.listing import Column, Listing
 from ..core.session import current
 
 
-def coordinator_run(
+def run(
     *,
     name: Annotated[str | None, Parameter(help="Name of this replica; default: host name.")] = None,
     lease_ttl_ms: Annotated[
@@ -32,7 +32,7 @@ def coordinator_run(
     return run_process(current().config, name, options)
 
 
-def coordinator_ls() -> Listing:
+def ls() -> Listing:
     """Who holds the leader key now, and since which change of it."""
     import anyio
 
