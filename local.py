@@ -203,6 +203,7 @@ class Services:
         from .core.adapters.jetstream import JetStreamLog
         from .core.subjects import Subjects
         from .projections.projector import Projector
+        from .projections.service import QueryService
 
         gc.set_threshold(GC_THRESHOLD, 50, 100)
         subjects = Subjects(self.config.pool)
@@ -215,6 +216,8 @@ class Services:
             log, telemetry, self.config.data_dir / DATABASE, self.config.pool
         )
         group.start_soon(self._projector.run, name="projector")
+        queries = QueryService(self.connection, self._projector)
+        group.start_soon(queries.run, name="queries")
         names = [f"{self.config.worker[:60]}-{number + 1}" for number in range(self.workers)]
         for name in names:
             group.start_soon(self._keep_worker, name, name == names[0], name=f"worker {name}")

@@ -40,8 +40,7 @@ import time
 import dtf
 
 
-def sort() -> None:
-    size, order = dtf.params()["size"], dtf.params()["order"]
+def sort(size: int, order: str) -> None:
     numbers = [random.random() for _ in range(size)]
     if order == "sorted":
         numbers.sort()

@@ -35,8 +35,17 @@ def span(seconds: float) -> str:
 
 
 def ago(time_ns: int | None, now_ns: int) -> str:
-    """How long before `now_ns` a Unix time was: `4 s ago`. A clock set back reads as `0 s ago`."""
-    return UNKNOWN if time_ns is None else f"{span((now_ns - time_ns) / 1e9)} ago"
+    """How long before `now_ns` a Unix time was, roughly: `4 s ago`, `3 h ago`.
+
+    A clock set back reads as `0 s ago`.
+    """
+    if time_ns is None:
+        return UNKNOWN
+    seconds = max(0, (now_ns - time_ns) // 1_000_000_000)
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"
 
 
 def size(count: float | None) -> str:

@@ -99,6 +99,14 @@ def latency_us(
     return best[1] if best else None
 
 
+def build_matrices(tasks: Iterable[Seen], *, rows_max: int = ROWS_MAX) -> list[Matrix]:
+    """A matrix for each set of parameters that tasks have, in order of appearance."""
+    alike: dict[frozenset[str], list[Seen]] = {}
+    for task in tasks:
+        alike.setdefault(frozenset(task.params), []).append(task)
+    return [build_matrix(group, rows_max=rows_max) for group in alike.values()]
+
+
 def build_matrix(tasks: Iterable[Seen], *, rows_max: int = ROWS_MAX) -> Matrix:
     """The matrix of these tasks: rows in order of appearance, columns by hardware or an axis.
 

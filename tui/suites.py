@@ -142,10 +142,14 @@ async def _put_bundle(client: Client, suite: Suite) -> str | None:
     plan = suite.bundle
     if plan is None:
         return None
+    from functools import partial
+
+    import anyio.to_thread
+
     from ..core.bundle import pack
 
     limit = plan.limit if plan.limit is not None else current().config.bundle_limit
-    packed = pack(plan.root, limit, exclude=plan.exclude)
+    packed = await anyio.to_thread.run_sync(partial(pack, plan.root, limit, exclude=plan.exclude))
     demand_shipped(suite, packed.files)
     return await client.put_bundle(packed.path)
 

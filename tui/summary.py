@@ -18,7 +18,7 @@ from .console import ascii_only
 from .fitting import GAP, fit
 from .formats import duration, plural, short_run
 from .glyphs import WORST_FIRST, look, mark
-from .matrix import Cell, Matrix, build_matrix, cell_text
+from .matrix import Cell, Matrix, build_matrices, cell_text
 from .outcome import Failure, Outcome
 
 FAILURES_SHOWN = 10
@@ -35,10 +35,12 @@ def exit_code(outcome: Outcome) -> ExitCode:
 def show_summary(console: Console, outcome: Outcome) -> None:
     """Matrix, failures and the line of counts are on the console."""
     plain = ascii_only(console)
-    if outcome.seen:
-        matrix = build_matrix(outcome.seen)
+    matrices = build_matrices(outcome.seen)
+    for matrix in matrices:
         console.print(matrix_table(matrix, console.width, plain=plain))
-        console.print(legend(matrix, plain=plain), soft_wrap=True)
+        console.print()
+    if matrices:
+        console.print(legend(matrices, plain=plain), soft_wrap=True)
     if outcome.failures:
         console.print()
         for line in failure_lines(outcome, plain=plain):
@@ -86,14 +88,23 @@ def _cells(
     return [*(Text(name) for name in names), *shown]
 
 
-def legend(matrix: Matrix, *, plain: bool) -> Text:
-    """What the marks of this matrix mean."""
-    parts = [f"{mark(state, ascii_only=plain)} {look(state).word}" for state in matrix.states]
-    if matrix.timed:
+def legend(matrices: Sequence[Matrix], *, plain: bool) -> Text:
+    """What the marks of these matrices mean."""
+    states = sorted({state for matrix in matrices for state in matrix.states}, key=_order)
+    parts = [f"{mark(state, ascii_only=plain)} {look(state).word}" for state in states]
+    if any(matrix.timed for matrix in matrices):
         parts.append("time: p50 latency")
-    if matrix.left_out:
-        parts.append(f"{plural(matrix.left_out, 'row')} more, all passed or skipped")
+    left_out = sum(matrix.left_out for matrix in matrices)
+    if left_out:
+        parts.append(f"{plural(left_out, 'row')} more, all passed or skipped")
     return Text("  ".join(parts), style="dim")
+
+
+def _order(state: str) -> int:
+    """Passed first, then the worst."""
+    if state == "passed":
+        return -1
+    return WORST_FIRST.index(state) if state in WORST_FIRST else len(WORST_FIRST)
 
 
 def failure_lines(outcome: Outcome, *, plain: bool) -> Iterable[Text]:
@@ -157,7 +168,7 @@ def result_line(outcome: Outcome, *, plain: bool) -> Text:
 
 def outcome_record(outcome: Outcome) -> Record:
     """The outcome for programs."""
-    matrix = build_matrix(outcome.seen, rows_max=1_000_000)
+    matrices = build_matrices(outcome.seen, rows_max=1_000_000)
     fields = [
         Field("run", outcome.run, "id"),
         Field("name", outcome.name),
@@ -173,14 +184,15 @@ def outcome_record(outcome: Outcome) -> Record:
     return Record(
         kind="run",
         fields=fields,
-        parts=[_matrix_listing(matrix), _failures_listing(outcome.failures)],
+        parts=[_matrix_listing(matrices), _failures_listing(outcome.failures)],
         exit_code=exit_code(outcome),
     )
 
 
-def _matrix_listing(matrix: Matrix) -> Listing:
+def _matrix_listing(matrices: Sequence[Matrix]) -> Listing:
     rows = [
         [dict(zip(matrix.heads, names, strict=True)), column, cell.counts, cell.p50]
+        for matrix in matrices
         for names, cells in matrix.rows
         for column, cell in zip(matrix.columns, cells, strict=True)
         if cell is not None

@@ -64,14 +64,15 @@ def summary(width: int, encoding: str = "utf-8") -> str:
 def test_the_summary_as_people_see_it() -> None:
     assert summary(80) == (
         "test    model        batch  onnxruntime  openvino\n"
-        "────────────────────────────────────────────────────\n"
+        "───────────────────────────────────────────────────\n"
         "parity  magika       1      ✔ 1.23 ms    ✔ 1.23 ms\n"
         "parity  magika       4      ✔ 4.94 ms    ✔ 4.94 ms\n"
         "parity  silero-vad   1      ✔ 1.23 ms    ✔ 1.23 ms\n"
         "parity  silero-vad   4      ✔ 4.94 ms    ✔ 4.94 ms\n"
         "parity  basic-pitch  1      ✔ 1.23 ms    ⚠ fallback\n"
         "parity  basic-pitch  4      ✔ 4.94 ms    ✘ failed\n"
-        "✘ failed  ⚠ fallback  ✔ passed  time: p50 latency\n"
+        "\n"
+        "✔ passed  ✘ failed  ⚠ fallback  time: p50 latency\n"
         "\n"
         "✘ failed  parity[model=basic-pitch,batch=4,backend=openvino]"
         "  abcdefghij/parity-11  on box-1  attempt 2\n"
