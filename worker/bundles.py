@@ -8,9 +8,9 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
+from ..core.bundle_unpacking import unpack
 from ..core.ports import BlobStore
 
 log = logging.getLogger("dtf.worker")
@@ -26,12 +26,10 @@ class BundleCache:
         folder: Path,
         blobs: BlobStore,
         bytes_max: int,
-        unpack: Callable[[Path, Path], None] | None = None,
     ) -> None:
         self._folder = folder
         self._blobs = blobs
         self._bytes_max = bytes_max
-        self._unpack = unpack
         self._fetching: dict[str, asyncio.Task[Path]] = {}
         self._users: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
@@ -46,8 +44,8 @@ class BundleCache:
         return folder if folder.is_dir() else None
 
     async def take(self, digest: str) -> Path:
-        """The unpacked bundle; it stays until `give_back`. Raises what the blob store raises, and
-        OSError or ValueError when it cannot be unpacked.
+        """The unpacked bundle; it stays until `give_back`. Raises what the blob store and
+        `unpack` raise.
         """
         self._users[digest] = self._users.get(digest, 0) + 1
         try:
@@ -76,37 +74,20 @@ class BundleCache:
     async def _fetch(self, digest: str) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self.folder_of(digest)
-        packed = target.with_name(f"{target.name}.{os.getpid()}.packed")
-        fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
+        packed = target.with_name(f".{target.name}.{os.getpid()}.packed")
         try:
             await self._blobs.get_file(digest, packed)
-            await asyncio.to_thread(self._unpack_into, packed, fresh, target)
+            await asyncio.to_thread(unpack, packed, target)
         finally:
             packed.unlink(missing_ok=True)
-            await asyncio.to_thread(shutil.rmtree, fresh, True)
         await asyncio.to_thread(self._evict, digest)
         return target
-
-    def _unpack_into(self, packed: Path, fresh: Path, target: Path) -> None:
-        unpack = self._unpack
-        if unpack is None:
-            from ..core.bundle import unpack as unpack_bundle
-
-            unpack = unpack_bundle
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
-        unpack(packed, fresh)
-        try:
-            fresh.rename(target)
-        except OSError:
-            if not target.is_dir():  # another worker of this host may have been faster
-                raise
 
     def _evict(self, newest: str) -> None:
         """Bundles nobody uses are removed, the oldest first, until the cache fits. Runs in a
         thread.
         """
-        folders = [f for f in self._folder.iterdir() if f.is_dir() and f.suffix != ".new"]
+        folders = [f for f in self._folder.iterdir() if f.is_dir() and f.name[0] != "."]
         folders.sort(key=lambda folder: folder.stat().st_mtime)
         total = sum(self._size(folder) for folder in folders)
         keep = {self.folder_of(digest).name for digest in (*self._users, newest)}

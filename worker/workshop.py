@@ -192,7 +192,7 @@ class Isolated(Listener):
             except (BlobMissing, BlobCorrupt) as error:
                 self._end(Outcome(Verdict.ERROR, Cause.SETUP, f"bundle: {error}"))
                 return
-            except (DtfError, OSError, ValueError) as error:
+            except (DtfError, OSError) as error:
                 text = f"bundle {digest} could not be unpacked: {error}"
                 self._end(Outcome(Verdict.ERROR, Cause.SETUP, text))
                 return
