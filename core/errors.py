@@ -18,6 +18,7 @@ DtfError                      anything dtf raises on purpose
 |- AppendRefused              the log said no, for good: too large, no permission, no such stream
 |- LogGap                     the log does not continue where a reader stood
 |- FoldVersionError           the pool is led by a newer fold than this program knows
+|- BundleUnsafe               an archive that is damaged or would write outside its directory
 |- BlobMissing / BlobCorrupt  a content-addressed object is absent or does not match its digest
 |- QueryRefused               a query that is not read-only, or ran past its limits
 `- Deposed                    this coordinator no longer leads
@@ -110,6 +111,10 @@ class LogGap(DtfError):
 
 class FoldVersionError(DtfError):
     """The pool's leader folds with a newer version than this program knows (protocol F4)."""
+
+
+class BundleUnsafe(DtfError):
+    """An archive that is damaged or would write outside its directory. Nothing of it was kept."""
 
 
 class BlobMissing(DtfError):
