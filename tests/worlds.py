@@ -48,6 +48,8 @@ class World:
     def __init__(self, *, bare: bool = False) -> None:
         self.fold = Fold(POOL)
         self.log: list[Message] = []
+        self.judgements: dict[int, list[str]] = {}
+        """Sequence -> why each event of the message is void ("" where it counts)."""
         if not bare:
             self.valid("pool", e.PoolCreated(uuid="u", name=POOL))
             self.elect()
@@ -65,6 +67,7 @@ class World:
         before, counted = facts(self.pool), sum(self.pool.voids.values())
         judged = self.fold.apply(stored)
         voids = [void for _, void in zip(judged.events, judged.voids, strict=False)]
+        self.judgements[stored.sequence] = voids
         assert self.pool.sequence == stored.sequence
         assert sum(self.pool.voids.values()) - counted == sum(1 for void in voids if void)
         if all(voids):
