@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
+import msgspec
 from cyclopts import Parameter
 
 from .core.children import Process, end, spawn
@@ -60,11 +61,16 @@ DATABASE = "history.duckdb"
 
 @asynccontextmanager
 async def open_pool(
-    *, workers: int | None = None, cpu_milli: int = 0, memory_bytes: int = 0
+    *,
+    workers: int | None = None,
+    cpu_milli: int = 0,
+    memory_bytes: int = 0,
+    reading: bool = False,
 ) -> AsyncIterator[Client]:
     """A client of the configured server, or of the pool on this machine, started if need be.
 
     `cpu_milli` and `memory_bytes` are what the largest task needs, so that it fits some worker.
+    `reading`: a pool that does not run is not started, only its server, so that nothing changes.
     """
     from .core.client import open_client
 
@@ -72,14 +78,23 @@ async def open_pool(
     async with AsyncExitStack() as stack:
         if config.server is None:
             wanted = workers if workers is not None else config.workers
-            count = worker_count(wanted, cpu_milli, memory_bytes)
-            await stack.enter_async_context(local_pool(config, workers=count))
+            count = 0 if reading else worker_count(wanted, cpu_milli, memory_bytes)
+            pool = local_pool(config, workers=count, reading=reading)
+            found = await stack.enter_async_context(pool)
+            config = msgspec.structs.replace(
+                config, server=found.url, user=found.user, password=found.password
+            )
         yield await stack.enter_async_context(open_client(config))
 
 
 @asynccontextmanager
 async def local_pool(
-    config: Config, *, workers: int, port: int | None = None, share: bool = True
+    config: Config,
+    *,
+    workers: int,
+    port: int | None = None,
+    share: bool = True,
+    reading: bool = False,
 ) -> AsyncIterator[PoolFile]:
     """The local pool of the data directory runs: ours, or with `share` another process's.
 
@@ -91,8 +106,14 @@ async def local_pool(
         if found is not None:
             yield found
             return
-        async with _own(config, lock, workers, port) as mine:
-            yield mine
+        if reading:
+            lock.seal()  # whoever wants a pool waits until this is over
+        async with _own_server(config, port, announced=not reading) as (mine, connection):
+            if reading:
+                yield mine
+                return
+            async with _own_pool(config, lock, connection, workers):
+                yield mine
     finally:
         lock.close()
 
@@ -125,10 +146,10 @@ async def _enter(lock: PoolLock, data_dir: Path, share: bool) -> PoolFile | None
 
 
 @asynccontextmanager
-async def _own(
-    config: Config, lock: PoolLock, workers: int, port: int | None
-) -> AsyncIterator[PoolFile]:
-    """Every part started in order, stopped in the opposite order."""
+async def _own_server(
+    config: Config, port: int | None, *, announced: bool
+) -> AsyncIterator[tuple[PoolFile, Connection]]:
+    """The server runs with the pool's log on it; others find it when it is `announced`."""
     from .core.adapters.nats_client import connect
     from .core.server import EmbeddedServer
     from .core.setup import init_pool
@@ -144,17 +165,26 @@ async def _own(
                 pid=os.getpid(),
                 started=time.time(),
             )
-            write_pool_file(config.data_dir, found)
-            async with _services(config, connection, workers) as services:
-                try:
-                    yield found
-                except Exception:
-                    await _leave(lock, services)
-                    raise
-                await _leave(lock, services)
+            if announced:
+                write_pool_file(config.data_dir, found)
+            yield found, connection
         finally:
             remove_pool_file(config.data_dir, os.getpid())
             await connection.aclose()
+
+
+@asynccontextmanager
+async def _own_pool(
+    config: Config, lock: PoolLock, connection: Connection, workers: int
+) -> AsyncIterator[None]:
+    """Every part started in order, stopped in the opposite order."""
+    async with _services(config, connection, workers) as services:
+        try:
+            yield
+        except Exception:
+            await _leave(lock, services)
+            raise
+        await _leave(lock, services)
 
 
 async def _leave(lock: PoolLock, services: Services) -> None:
@@ -312,8 +342,8 @@ async def up(
     count = worker_count(workers if workers is not None else config.workers, 0, 0)
     async with local_pool(config, workers=count, port=port, share=False) as pool:
         say(f"dtf is up: {plural(count, 'worker')} at {pool.url}, data in {config.data_dir}")
-        say("  here:      dtf run suite.toml   (this directory and its children find it)")
-        say(f"  elsewhere: DTF_SERVER={pool.url} with user and password of pool.json")
+        say("  in this directory: dtf run suite.toml, dtf status")
+        say(f"  anywhere else:     the same with --data-dir {config.data_dir}")
         say("Ctrl-C stops it.", style="dim")
         await _until_told()
         say("Stopping ...", style="dim")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.errors import NotFound, UserError
 from ..core.ids import RUN_ID_LENGTH
 from ..core.pool_file import find_pool_file
+from ..core.query import QueryRequest, ask_query
 from ..core.session import current
 from .next_step import command
 
@@ -38,19 +39,35 @@ class History:
         self.client = client
         """Connected to the pool; None where only the file is there."""
         self._file = file
+        self._at_least = 0
 
     @property
     def live(self) -> bool:
         """Whether a pool runs; else the rows are as it left them."""
         return self.client is not None
 
-    async def rows(self, sql: str, *params: Any) -> Rows:
-        """The rows of a query. Raises `QueryRefused`, and `Unavailable` without an answer."""
+    @asynccontextmanager
+    async def log(self) -> AsyncIterator[Client]:
+        """A client that can read logs and blobs; where no pool runs, of its server alone."""
         if self.client is not None:
-            return [
-                list(row) for row in (await self.client.query(sql, params, rows_max=ROWS_MAX)).rows
-            ]
-        return [list(row) for row in self._file.execute(sql, params).fetchall()]
+            yield self.client
+            return
+        opener = current().open_pool
+        assert opener is not None
+        async with opener(reading=True) as client:
+            yield client
+
+    async def rows(self, sql: str, *params: Any) -> Rows:
+        """The rows of a query, as of the first query of this history or later: what was stored
+        before is seen. Raises `QueryRefused`, and `Unavailable` without an answer.
+        """
+        if self.client is None:
+            return [list(row) for row in self._file.execute(sql, params).fetchall()]
+        if not self._at_least:
+            self._at_least = (await self.client.log.tail()).last
+        request = QueryRequest(sql=sql, params=params, rows_max=ROWS_MAX, at_least=self._at_least)
+        table = await ask_query(self.client.connection, self.client.subjects.query, request)
+        return [list(row) for row in table.rows]
 
     async def run(self, text: str) -> str:
         """The id of the run people call `text`: an id, a unique prefix, or `last`.

@@ -86,12 +86,9 @@ async def _stored(
         if not tail:
             say(f"attempt {number} of {named.task} printed nothing", style="dim")
         return
-    if history.client is None:
-        _write(tail)
-        say(f"These are its last lines; the rest needs the pool: {command('up')}", style="dim")
-        return
     try:
-        data = await history.client.blobs.get(digest, bytes_max=OUTPUT_SHOWN_MAX)
+        async with history.log() as client:
+            data = await client.blobs.get(digest, bytes_max=OUTPUT_SHOWN_MAX)
     except BlobMissing:
         _write(tail)
         say("These are its last lines; the stored output is gone.", style="dim")
@@ -173,10 +170,9 @@ async def task_events(task: str, /) -> Listing:
     """
     async with open_history() as history:
         named = await history.task(task)
-        if history.client is None:
-            raise NotFound("the log is read from a server, and none runs here", remedy="dtf up")
         begin, voids = await _places(history, named.run)
-        rows = await events_of_task(history.client, named.run, named.task, begin)
+        async with history.log() as client:
+            rows = await events_of_task(client, named.run, named.task, begin)
         rows = [[*row, voids.get((row[0], row[1]))] for row in rows]
     columns = [
         Column(name="sequence", title="seq", kind="count"),

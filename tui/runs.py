@@ -29,8 +29,8 @@ RUN_COLUMNS = (
     Column(name="failed", kind="count"),
     Column(name="other", kind="count", wide=True),
     Column(name="pending", kind="count", wide=True),
-    Column(name="wall_us", title="took", kind="duration_us"),
-    Column(name="submitted_ns", title="submitted", kind="time_ns"),
+    Column(name="wall_us", title="took", kind="duration_us", wide=True),
+    Column(name="submitted_ns", title="submitted", kind="time_ns", wide=True),
     Column(name="publisher", wide=True),
     Column(name="retry_of", title="retry of", kind="id", wide=True),
 )

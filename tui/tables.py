@@ -17,8 +17,8 @@ from .console import ascii_only
 from .fitting import GAP, fit
 from .glyphs import look, mark
 
-NARROW = 90
-"""Below this width columns marked `wide` are left out."""
+FLEXIBLE_SHOWN = 20
+"""Characters of a name that are worth more than a further column."""
 _RIGHT: frozenset[CellKind] = frozenset({"count", "number", "duration_us", "bytes"})
 
 
@@ -30,19 +30,21 @@ def show_listing(console: Console, listing: Listing, *, now_ns: int | None = Non
 def listing_table(console: Console, listing: Listing, *, now_ns: int | None = None) -> Table:
     """The listing as a borderless table that fits the console."""
     now = time.time_ns() if now_ns is None else now_ns
-    narrow = console.width < NARROW
-    shown = [
-        (position, column)
-        for position, column in enumerate(listing.columns)
-        if not (narrow and column.wide)
-    ]
     plain = ascii_only(console)
     cells = [
-        [cell(row[place], column.kind, now, plain) for place, column in shown]
+        [
+            cell(value, column.kind, now, plain)
+            for value, column in zip(row, listing.columns, strict=True)
+        ]
         for row in listing.rows
     ]
+    widths = _natural_widths(listing.columns, cells)
+    shown = _shown(listing.columns, widths, console.width)
+    flexible = [listing.columns[place].flexible or listing.columns[place].wraps for place in shown]
+    fitted = fit([widths[place] for place in shown], flexible, console.width)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for (_, column), width in zip(shown, _widths(console, shown, cells), strict=True):
+    for place, width in zip(shown, fitted, strict=True):
+        column = listing.columns[place]
         table.add_column(
             column.heading,
             justify="right" if column.kind in _RIGHT else "left",
@@ -50,20 +52,36 @@ def listing_table(console: Console, listing: Listing, *, now_ns: int | None = No
             overflow="fold" if column.wraps else "ellipsis",
             width=width,
         )
-    for row in cells:
-        table.add_row(*row)
+    for line in cells:
+        table.add_row(*(line[place] for place in shown))
     return table
 
 
-def _widths(
-    console: Console, shown: Sequence[tuple[int, Column]], cells: Sequence[Sequence[Text]]
-) -> list[int]:
-    """The width of each column, so that the line fits the console."""
-    widths = [len(column.heading) for _, column in shown]
-    for row in cells:
-        widths = [max(known, text.cell_len) for known, text in zip(widths, row, strict=True)]
-    flexible = [column.flexible or column.wraps for _, column in shown]
-    return fit(widths, flexible, console.width)
+def _natural_widths(columns: Sequence[Column], cells: Sequence[Sequence[Text]]) -> list[int]:
+    """The width each column would like to have."""
+    widths = [len(column.heading) for column in columns]
+    for line in cells:
+        widths = [max(known, text.cell_len) for known, text in zip(widths, line, strict=True)]
+    return widths
+
+
+def _shown(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+    """The places of the columns to show: `wide` ones go, from the right, while the line is too
+    long even with names shortened.
+    """
+    shown = list(range(len(columns)))
+
+    def length() -> int:
+        least = [
+            min(widths[p], FLEXIBLE_SHOWN) if columns[p].flexible or columns[p].wraps else widths[p]
+            for p in shown
+        ]
+        return sum(least) + GAP * (len(least) - 1)
+
+    for place in reversed(range(len(columns))):
+        if columns[place].wide and length() > room:
+            shown.remove(place)
+    return shown
 
 
 def cell(value: Any, kind: CellKind, now_ns: int, plain: bool) -> Text:
