@@ -44,7 +44,7 @@ class _AnyObject(msgspec.Struct, gc=False):
     """Any JSON object: decoding checks that it is one and keeps nothing."""
 
 
-_objects = msgspec.json.Decoder(list[_AnyObject])
+_object = msgspec.json.Decoder(_AnyObject)
 
 
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +117,11 @@ def submission_messages(
     events.append(RunSealed(parts=len(parts), tasks=submission.tasks))
     subject = Subjects(pool).run(submission.publisher, submission.run)
     messages = [(subject, message) for message in _pack(events)]
-    _rehearse(pool, messages)
+    try:
+        _rehearse(pool, messages)
+    except InvalidSubmission:
+        _demand_objects(submission.groups)  # the likeliest reason, told better
+        raise
     return submission.run, messages
 
 
@@ -167,22 +171,24 @@ def _unique(groups: Sequence[GroupPlan]) -> Sequence[GroupPlan]:
             problem = f"its name is longer than {GROUP_NAME_MAX} characters"
         elif group.name in seen:
             problem = "there is another group of this name"
-        elif group.items is not None and not problem:
-            problem = _items_problem(group.items)
+        elif group.items is not None and not group.items:
+            problem = "its list of items is empty"
         if problem:
             raise InvalidSubmission(f"group {group.name!r}: {problem}")
         seen.add(group.name)
     return groups
 
 
-def _items_problem(items: list[Raw]) -> str | None:
-    if not items:
-        return "its list of items is empty"
-    try:
-        found = _objects.decode(_encoder.encode(items))
-    except msgspec.DecodeError as problem:
-        return f"each item must be a JSON object: {problem}"
-    return None if len(found) == len(items) else "each item must be one JSON object"
+def _demand_objects(groups: Sequence[GroupPlan]) -> None:
+    """Raises `InvalidSubmission` naming the first item that is not one JSON object."""
+    for group in groups:
+        for index, item in enumerate(group.items or ()):
+            try:
+                _object.decode(item)
+            except msgspec.DecodeError as problem:
+                raise InvalidSubmission(
+                    f"group {group.name!r}: item {index} must be one JSON object: {problem}"
+                ) from None
 
 
 def _parts(group: GroupPlan) -> list[GroupPlan]:
@@ -280,6 +286,7 @@ def _rehearse(pool: str, messages: list[tuple[str, list[Event]]]) -> None:
                 what = getattr(sent, "group", "") or getattr(sent, "key", "")
                 detail = event.detail if isinstance(event, Undecodable) else void
                 raise InvalidSubmission(f"{type(sent).__name__} {what!r}: {detail}")
-    run = next(iter(fold.pool.runs.values()))
-    if not run.closed:
-        raise InvalidSubmission(f"the pool would refuse this run: {run.invalid}")
+    run = next(iter(fold.pool.runs.values()), None)
+    if run is None or not run.closed:
+        reason = run.invalid if run else "nothing of it is valid"
+        raise InvalidSubmission(f"the pool would refuse this run: {reason}")

@@ -151,7 +151,7 @@ def test_what_cannot_be_sent_is_named() -> None:
         (GroupPlan(name="g", spec=SPEC, items=[]), "list of items is empty"),
         (GroupPlan(name="g", spec=SPEC, items=[Raw(b"3")]), "JSON object"),
         (GroupPlan(name="g", spec=SPEC, items=[Raw(b"{")]), "JSON object"),
-        (GroupPlan(name="g", spec=SPEC, items=[Raw(b"{},{}")]), "one JSON object"),
+        (GroupPlan(name="g", spec=SPEC, items=[Raw(b"{},{}")]), "item 0 must be one JSON object"),
         (GroupPlan(name="g", spec=SPEC, items=[Raw(b"{}")], count=2), "one of items"),
         (GroupPlan(name="g", spec=SPEC, count=10_000_001), "at most 10000000"),
         (GroupPlan(name="g", spec=SPEC, count=0), "TasksSubmitted 'g'"),
