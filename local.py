@@ -79,6 +79,8 @@ async def open_pool(
         if config.server is None:
             wanted = workers if workers is not None else config.workers
             count = 0 if reading else worker_count(wanted, cpu_milli, memory_bytes)
+            if not reading and find_pool_file(config.data_dir) is None:
+                say(f"Starting {plural(count, 'worker')} on this machine ...", style="dim")
             pool = local_pool(config, workers=count, reading=reading)
             found = await stack.enter_async_context(pool)
             config = msgspec.structs.replace(
