@@ -28,6 +28,8 @@ class QueryRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: Sequence[Any] = ()
     rows_max: int = 10_000
     timeout_ms: int = 10_000
+    at_least: int = 0
+    """Log sequence the projection must have reached: so a caller reads its own writes."""
 
 
 class QueryError(msgspec.Struct, frozen=True):

@@ -86,6 +86,7 @@ class WorkerImage(Struct, array_like=True):
     draining: bool
     drained: str
     ended: str
+    past: tuple[str, ...]
 
 
 class StrayImage(Struct, array_like=True):
@@ -144,7 +145,7 @@ def encode_pool(pool: Pool) -> bytes:
         voids=pool.voids,
         runs=[_run_image(run) for run in runs],
         workers=[
-            WorkerImage(name, w.join, w.joined_at, w.draining, w.drained, w.ended)
+            WorkerImage(name, w.join, w.joined_at, w.draining, w.drained, w.ended, w.past)
             for name, w in pool.workers.items()
         ],
         former=[_run_image(run) for run in former],
@@ -224,12 +225,14 @@ def _pool(image: PoolImage) -> Pool:
     for stray in image.strays:
         _task(stray.task, every[stray.run], lost[stray.group], opened)
     pool.open = {token: opened[token] for token in image.open}
+    pool.index_open()
     return pool
 
 
 def _worker(image: WorkerImage) -> Worker:
     worker = Worker(image.name, image.join, image.joined_at)
     worker.draining, worker.drained, worker.ended = image.draining, image.drained, image.ended
+    worker.past = image.past
     return worker
 
 

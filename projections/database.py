@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from ..core.errors import UserError
 from .errors import DatabaseBroken, DatabaseBusy, DatabaseForeign, DatabaseFull
 
 SCHEMA_VERSION = 1
@@ -28,13 +29,24 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 }
 _HOLDER = re.compile(r"PID (\d+)")
 _FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+_OURS = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.NotImplementedException,
+    duckdb.ParserException,
+    duckdb.ResourceInUseException,
+)
+RESERVED = ("fact", "live", "keep")
+"""Schemas. DuckDB names the catalog of a file by its stem and must tell the two apart."""
 _open_here: set[Path] = set()
 _open_lock = threading.Lock()
 
 
-def database_path(data_dir: Path, pool: str) -> Path:
-    """Where the projection of a pool lives under a data directory."""
-    return data_dir / f"{pool}.duckdb"
+def database_path(data_dir: Path, pool: str, *, local: bool) -> Path:
+    """Where the projection of a pool lives under a data directory: the local pool has one file."""
+    return data_dir / ("history.duckdb" if local else f"history-{pool}.duckdb")
 
 
 def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -43,6 +55,11 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
     Raises `DatabaseBusy`, `DatabaseFull` or `DatabaseBroken`.
     """
     path = path.absolute()
+    if path.stem.lower() in RESERVED:
+        raise UserError(
+            f"a projection cannot be called {path.name}",
+            remedy=f"Choose another name than {', '.join(RESERVED)}.",
+        )
     with _open_lock:
         if path in _open_here:
             raise DatabaseBusy(
@@ -72,8 +89,10 @@ def close_database(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
             _open_here.discard(path.absolute())
 
 
-def explained(error: duckdb.Error, path: Path) -> DatabaseBusy | DatabaseFull | DatabaseBroken:
-    """What a DuckDB error means for the projection."""
+def explained(error: duckdb.Error, path: Path) -> Exception:
+    """What a DuckDB error means for the projection; the error itself where it is a bug of ours."""
+    if isinstance(error, _OURS):
+        return error
     text = str(error)
     if "Could not set lock" in text or "different configuration" in text:
         found = _HOLDER.search(text)
@@ -84,7 +103,7 @@ def explained(error: duckdb.Error, path: Path) -> DatabaseBusy | DatabaseFull | 
             pid,
             remedy="Stop it, ask its query service (`dtf sql`), or name another file.",
         )
-    if any(sign in text for sign in _FULL):
+    if any(sign in text for sign in _FULL) and "has been invalidated" not in text:
         return DatabaseFull(
             f"cannot write {path}: {text.splitlines()[-1][:200]}",
             remedy="Free space on that disk; nothing is lost, the log has everything.",
@@ -98,10 +117,10 @@ def is_fresh(connection: duckdb.DuckDBPyConnection) -> bool:
     return bool(found[0][0] == 0)
 
 
-def stored_version(connection: duckdb.DuckDBPyConnection, path: Path, pool: str) -> int:
-    """Schema version of a projection file; 0 for a fresh one. Raises `DatabaseForeign`."""
+def stored_version(connection: duckdb.DuckDBPyConnection, path: Path, pool: str) -> int | None:
+    """Schema version of a projection file; None for a fresh one. Raises `DatabaseForeign`."""
     if is_fresh(connection):
-        return 0
+        return None
     try:
         rows = connection.execute("SELECT schema_version, pool FROM keep.position").fetchall()
     except duckdb.CatalogException:
@@ -132,7 +151,12 @@ def create_schema(connection: duckdb.DuckDBPyConnection, pool: str) -> None:
 
 
 def set_aside(path: Path, why: str) -> Path:
-    """The file and its write-ahead log have a new name beside the old one; that name."""
+    """The file and its write-ahead log have a new name beside the old one; that name.
+
+    Does nothing where there is no file.
+    """
+    if not path.exists():
+        return path
     number = 1
     while (kept := path.with_name(f"{path.name}.{why}-{number}")).exists():
         number += 1

@@ -1,4 +1,4 @@
-"""Values that a column cannot hold. Rule: such a value becomes unknown, never the end of projecting.
+"""Values that a column cannot hold. Rule: such a value becomes unknown, never the end of a fold.
 
 The fold bounds what it accepts, so this is a second line: a subject with bytes that are no UTF-8, a
 number that a later event version allows to be larger.

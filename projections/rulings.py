@@ -81,19 +81,24 @@ def _requeued(
 ) -> None:
     assert run is not None
     name, number = split_token(event.token) or ("", 0)
-    task = run.tasks[name]
+    group, index = split_task_id(name) or ("", 0)
     run.requeues += 1
     ledger.facts["requeues"].append(
-        (task.group.pos, task.task.index, number, event.token, event.cause._value_, event.delay_ms,
+        (run.groups[group].pos, index, number, event.token, event.cause._value_, event.delay_ms,
          event.keep_open, pos, us)
     )  # fmt: skip
+    task = run.tasks.get(name)
     record = ledger.attempts.get(event.token)
-    if record is not None and not event.keep_open:
+    if record is not None and (task is None or not event.keep_open):
+        # Of a task that is settled already the attempt is closed whatever the ruling says.
         del ledger.attempts[event.token]
         row = record.closed("closed", event.cause._value_, None, pos, us)
         ledger.facts["attempts"].append(row)
         ledger.drop_attempt(record)
-    ledger.touch_task(task, pos, us)
+    elif record is not None:
+        ledger.touch_attempt(record, pos, us)
+    if task is not None:
+        ledger.touch_task(task, pos, us)
 
 
 def _range_settled(

@@ -3,17 +3,20 @@
 Rule: everything of a commit is in the file or nothing is; after an error the same commit is tried
 again or the file is given up, never half of it.
 
-Not thread-safe: all calls come from the one DuckDB thread, except `cursor`.
+Not thread-safe: all calls come from the one DuckDB thread, except `reading`.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
 
+from ..core.errors import Unavailable
 from .database import (
     SCHEMA_VERSION,
     close_database,
@@ -28,6 +31,7 @@ from .records import Row
 
 CHUNK_ROWS = 1000
 """Rows given to the appender at once; it holds the interpreter for their conversion, about 5 ms."""
+READERS_LEAVE_S = 10.0
 KEEP_BEATS_US = 24 * 3600 * 1_000_000
 TRIM_EVERY_US = 600 * 1_000_000
 
@@ -74,12 +78,15 @@ class Store:
         self.path = path
         self._appenders: dict[str, Any] = {}
         self._trim_at = 0
+        self._readers: list[duckdb.DuckDBPyConnection] = []
+        self._readers_changed = threading.Condition()
+        self._closing = False
         self._connection = open_database(path)
         try:
             version = stored_version(self._connection, path, pool)
-            if version == 0:
+            if version is None:
                 create_schema(self._connection, pool)
-            self.outdated = version not in (0, SCHEMA_VERSION)
+            self.outdated = version not in (None, SCHEMA_VERSION)
         except duckdb.Error as error:
             self.close()
             raise explained(error, path) from error
@@ -88,13 +95,37 @@ class Store:
             raise
 
     def close(self) -> None:
-        """The file is free. Idempotent."""
+        """The file is free: readers are interrupted and waited for. Idempotent.
+
+        A cursor left open would keep the file in this process, and the next connection to the same
+        path would get the old file again.
+        """
+        with self._readers_changed:
+            self._closing = True
+            for cursor in self._readers:
+                cursor.interrupt()
+            self._readers_changed.wait_for(lambda: not self._readers, READERS_LEAVE_S)
         self._appenders = {}
         close_database(self.path, self._connection)
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own for reading: it sees the last commit. Any thread."""
-        return self._connection.cursor()
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own that sees what is committed. Any thread, many at once.
+
+        Raises `Unavailable` when the file is being closed; a query may then be interrupted, too.
+        """
+        with self._readers_changed:
+            if self._closing:
+                raise Unavailable(f"{self.path} is being closed", remedy="Try again in a moment.")
+            cursor = self._connection.cursor()
+            self._readers.append(cursor)
+        try:
+            yield cursor
+        finally:
+            with self._readers_changed:
+                self._readers.remove(cursor)
+                self._readers_changed.notify_all()
+                cursor.close()
 
     def place(self) -> Place:
         """Where the file stands."""
@@ -146,9 +177,9 @@ class Store:
         if commit.beats:
             self._trim(commit.beats[-1][-1])
         self._execute(
-            "UPDATE keep.position SET uuid = ?, sequence = ?, message_digest = ?, "
-            "origin_sequence = ?, origin_digest = ?, "
-            "telemetry_sequence = greatest(telemetry_sequence, ?)",
+            "UPDATE keep.position SET uuid = $1, sequence = $2, message_digest = $3, "
+            "origin_sequence = $4, origin_digest = $5, "
+            "telemetry_sequence = CASE WHEN $6 > 0 THEN $6 ELSE telemetry_sequence END",
             [*commit.place, commit.telemetry],
         )
         if commit.saved is not None:
