@@ -12,9 +12,13 @@ from collections.abc import Iterable, Sequence
 
 from . import events as e
 from .codec import Undecodable, decode_batch
-from .errors import FoldVersionError
+from .evolve import STEPS
 from .fold import SERVER_HEADERS
 from .ports import Message
+from .state import Pool
+from .subjects import Subject
+
+_SUBJECT = Subject("leader", "", "")
 
 
 def is_forged(message: Message) -> bool:
@@ -24,14 +28,23 @@ def is_forged(message: Message) -> bool:
 
 
 class Elections:
-    """The newest valid election.
+    """The newest valid election, judged by the fold's own step.
 
     `term` is 0 before the log's first, None when the log was not read from there.
     """
 
     def __init__(self, term: int | None = None, fold_version: int = 0) -> None:
-        self.term = term
-        self.fold_version = fold_version
+        self._known = term is not None
+        self._pool = Pool("")
+        self._pool.term, self._pool.fold_version = term or 0, fold_version
+
+    @property
+    def term(self) -> int | None:
+        return self._pool.term if self._known else None
+
+    @property
+    def fold_version(self) -> int:
+        return self._pool.fold_version
 
     def take(self, events: Sequence[e.Event | Undecodable]) -> None:
         """Judge the events of the next leader message; where no term is known, the first one seen
@@ -41,23 +54,15 @@ class Elections:
         F4).
         """
         for event in events:
-            if not isinstance(event, e.LeaderElected):
-                continue
-            if self.term is not None and event.term != self.term + 1:
-                continue
-            if event.fold_version < self.fold_version:
-                continue
-            if event.fold_version > e.FOLD_VERSION:
-                raise FoldVersionError(
-                    f"leader {event.coordinator!r} folds with version {event.fold_version}, "
-                    f"this program with {e.FOLD_VERSION}",
-                    remedy="Upgrade dtf on this machine.",
-                )
-            self.term, self.fold_version = event.term, event.fold_version
+            if isinstance(event, e.LeaderElected):
+                if not self._known:
+                    self._pool.term = event.term - 1
+                valid = not STEPS[e.LeaderElected](self._pool, _SUBJECT, event, 0, 0)
+                self._known = self._known or valid
 
     def allow(self, term: int) -> bool:
         """Whether a ruling of that term counts here (protocol F11)."""
-        return self.term is None or term >= self.term
+        return not self._known or term >= self._pool.term
 
 
 class ElectionHistory:

@@ -165,6 +165,22 @@ async def test_a_run_is_followed_to_its_end_by_one_consumer(
     }
 
 
+async def test_following_outlasts_a_killed_server(
+    client: Client, leader: Leader, server: EmbeddedServer
+) -> None:
+    run = await client.submit(submission())
+    async with aclosing(client.follow(run)) as views:
+        view = await anext(views)
+        await leader.finish(run, "g-0")
+        server.kill()
+        await server.restart()
+        await leader.finish(run, "g-1")
+        await leader.end(run, passed=2)
+        async for view in views:
+            pass
+    assert (view.verdict, view.counts) == ("passed", {"passed": 2})
+
+
 async def test_followers_begin_at_their_runs_and_know_the_elections_before(
     client: Client, leader: Leader
 ) -> None:
