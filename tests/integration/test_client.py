@@ -176,8 +176,7 @@ async def test_following_outlasts_a_killed_server(
         await server.restart()
         await leader.finish(run, "g-1")
         await leader.end(run, passed=2)
-        async for view in views:
-            pass
+        view = [each async for each in views][-1]
     assert (view.verdict, view.counts) == ("passed", {"passed": 2})
 
 
