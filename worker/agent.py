@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
@@ -163,6 +162,7 @@ class Agent:
         self._devices.clear()
         self._devices.update({device.id: device for device in join.devices})
         machine = self.machine = m.Machine(incarnation, join.cpu_milli, join.memory_bytes)
+        machine.on_drained = self._carry_out
         self._over = self._loop.create_future()
         sequence = await self._put_and_wait(join)
         if sequence is None:
@@ -282,14 +282,14 @@ class Agent:
             for instruction in out:
                 kind = type(instruction)
                 if kind is m.Publish:
-                    self._publish(machine, instruction)  # type: ignore[arg-type]
+                    self._publish(instruction)  # type: ignore[arg-type]
                 else:
                     self._act(machine, instruction)
         self._carrying = False
         if self._drain and self.joined.is_set() and not machine.attempts:
             self._finish(None)
 
-    def _publish(self, machine: m.Machine, instruction: m.Publish) -> None:
+    def _publish(self, instruction: m.Publish) -> None:
         attempt = instruction.attempt
         subject = self._run_subjects.get(attempt.run)
         if subject is None:
@@ -297,13 +297,7 @@ class Agent:
                 self._run_subjects.clear()
             subject = self.subjects.attempt(self.options.name, attempt.run)
             self._run_subjects[attempt.run] = subject
-        stored = partial(self._stored, machine, attempt.token) if instruction.last else None
-        self._writer.put(subject, instruction.event, stored)
-
-    def _stored(self, machine: m.Machine, token: str, sequence: int, index: int) -> None:
-        machine.forget(token)
-        if self._drain and not machine.attempts:
-            self._carry_out()
+        self._writer.put(subject, instruction.event, attempt.stored if instruction.last else None)
 
     def _act(self, machine: m.Machine, instruction: m.Instruction) -> None:
         if isinstance(instruction, m.Start):
@@ -368,15 +362,22 @@ class Agent:
     def _take_results(self) -> None:
         self._woken = False
         machine, results = self.machine, self._lane.results
-        ends: list[tuple[m.Attempt, m.Ended]] = []
         while results:
-            result: Result = results.popleft()
-            if result.report is not None:
-                for cases, measurements, truncated in result.report.take():
-                    machine.report(result.attempt, cases, measurements, truncated)
-            ends.append((result.attempt, result.ended))
-        machine.finish_all(ends)
+            result = results.popleft()
+            if type(result) is tuple:
+                attempt, duration_us, value = result
+                attempt.machine.passed(attempt, duration_us, value)
+            else:
+                self._take_result(result)  # type: ignore[arg-type]
+        machine.finish_all(())
         self._carry_out()
+
+    def _take_result(self, result: Result) -> None:
+        attempt = result.attempt
+        if result.report is not None:
+            for cases, measurements, truncated in result.report.take():
+                attempt.machine.report(attempt, cases, measurements, truncated)
+        attempt.machine.finish(attempt, result.ended)
 
     def _tick(self) -> None:
         """An in-process task that takes long is announced."""

@@ -9,7 +9,7 @@ them out in order.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,8 @@ PAST_MAX = 16_384
 """Ended attempts remembered, so that an assignment stored twice does not run twice."""
 
 QUEUED, RUNNING, OVER = 0, 1, 2
+LANES: tuple[tuple[Any, ...], ...] = ((False,), (True,))
+PASSED = Verdict.PASSED
 
 
 class Attempt:
@@ -38,6 +40,7 @@ class Attempt:
         "devices",
         "inline",
         "lane",
+        "machine",
         "next_n",
         "params",
         "run",
@@ -46,19 +49,26 @@ class Attempt:
         "token",
     )
 
-    def __init__(self, event: e.TaskAssigned, spec: TaskSpec, arrival: int) -> None:
+    def __init__(
+        self, machine: Machine, event: e.TaskAssigned, spec: TaskSpec, arrival: int
+    ) -> None:
+        self.machine = machine
         self.run = event.run
         self.token = event.token
         self.spec = spec
         self.params = event.params
         self.devices = event.devices
         self.inline = spec.isolation == "none"
-        self.lane = (self.inline, *event.devices) if event.devices else (self.inline,)
+        self.lane = (self.inline, *event.devices) if event.devices else LANES[self.inline]
         self.arrival = arrival
         self.state = QUEUED
         self.next_n = 0
         self.announced = False
         self.cancelled = False
+
+    def stored(self, sequence: int, index: int) -> None:
+        """The last event of the attempt is in the log."""
+        self.machine.forget(self.token)
 
     @property
     def task(self) -> str:
@@ -146,6 +156,8 @@ class Machine:
         """Last log sequence read."""
         self.draining = ""
         """Why no new work is taken; "" while it is."""
+        self.on_drained: Callable[[], None] = lambda: None
+        """Called when a draining machine holds nothing more."""
         self.attempts: dict[str, Attempt] = {}
         """By token: queued, running, and over but not stored."""
         self.running = 0
@@ -160,6 +172,8 @@ class Machine:
         """
         self._specs: dict[tuple[str, str], TaskSpec] = {}
         self._past: OrderedDict[str, None] = OrderedDict()
+        self._fitting: TaskSpec | None = None
+        """The last specification found to fit this worker; forgotten when draining begins."""
         self._arrivals = 0
         self._term = 0
         self._over = False
@@ -192,12 +206,13 @@ class Machine:
             return
         spec = self._spec(event)
         self._arrivals += 1
-        attempt = Attempt(event, spec or NO_SPEC, self._arrivals)
-        self.attempts[token] = attempt
-        refusal = self._refusal(attempt, spec)
-        if refusal:
-            self._return(attempt, refusal)
-            return
+        attempt = self.attempts[token] = Attempt(self, event, spec or NO_SPEC, self._arrivals)
+        if spec is not self._fitting:
+            refusal = self._refusal(attempt, spec)
+            if refusal:
+                self._return(attempt, refusal)
+                return
+            self._fitting = spec
         lane = self._waiting.get(attempt.lane)
         if lane is None:
             lane = self._waiting[attempt.lane] = deque()
@@ -324,6 +339,22 @@ class Machine:
         )
         self.out.append(Publish(attempt, event, True))
 
+    def passed(self, attempt: Attempt, duration_us: int, value: msgspec.Raw) -> None:
+        """`finish` for an in-process attempt that passed and said nothing: the short way."""
+        if attempt.state != RUNNING or attempt.cancelled:
+            self.finish(attempt, Ended(verdict=PASSED, duration_us=duration_us, value=value))
+            return
+        self._release(attempt)
+        attempt.state = OVER
+        event = e.AttemptFinished(
+            token=attempt.token,
+            n=attempt.next_n,
+            verdict=PASSED,
+            duration_us=duration_us,
+            value=value,
+        )
+        self.out.append(Publish(attempt, event, True))
+
     def finish_all(self, ends: Sequence[tuple[Attempt, Ended]]) -> None:
         """`finish` each, then start what fits now. The one to call."""
         for attempt, ended in ends:
@@ -343,11 +374,14 @@ class Machine:
             past[token] = None
             if len(past) > PAST_MAX:
                 past.popitem(last=False)
+            if not self.attempts and self.draining:
+                self.on_drained()
 
     # -- orders from the shell --------------------------------------------------------------------
     def drain(self, reason: str) -> None:
         """Take no new work from here on: what waits is given back, what runs may end."""
         self.draining = self.draining or reason
+        self._fitting = None
         for lane in self._waiting.values():
             for attempt in lane:
                 if attempt.state == QUEUED:
@@ -376,16 +410,29 @@ class Machine:
                 break
             lane = self._waiting[attempt.lane]
             lane.popleft()
-            if not lane:
-                del self._waiting[attempt.lane]
             attempt.state = RUNNING
             self.running += 1
             if attempt.inline:
                 inline.append(attempt)
+                if len(self._waiting) == 1 and not attempt.devices:
+                    self._admit_alike(lane, attempt.spec, inline)
             else:
                 self.out.append(Start(attempt))
+            if not lane:
+                del self._waiting[attempt.lane]
         if inline:
             self.out.append(StartInline(inline))
+
+    def _admit_alike(self, lane: deque[Attempt], spec: TaskSpec, inline: list[Attempt]) -> None:
+        """The usual case, short: many in-process tasks of one group, and nobody else waits."""
+        before = len(inline)
+        while lane and lane[0].spec is spec and lane[0].state == QUEUED:
+            attempt = lane.popleft()
+            attempt.state = RUNNING
+            inline.append(attempt)
+        count = len(inline) - before
+        self.running += count
+        self._inline_running += count
 
     def _next(self, blocked: set[tuple[Any, ...]]) -> Attempt | None:
         """The attempt that waits longest in a lane that is not blocked."""
@@ -404,7 +451,7 @@ class Machine:
         need = attempt.spec.require
         if (
             attempt.inline
-        ):  # one thread runs them all in turn: the lane needs what its largest needs
+        ):  # one thread runs them in turn: together they need what the largest needs
             cpu = max(0, need.cpu_milli - self._inline_cpu)
             memory = max(0, need.memory_bytes - self._inline_memory)
         else:
@@ -417,7 +464,8 @@ class Machine:
             self._inline_running += 1
             self._inline_cpu += cpu
             self._inline_memory += memory
-        self._devices.update(attempt.devices)
+        if attempt.devices:
+            self._devices.update(attempt.devices)
         return True
 
     def _release(self, attempt: Attempt) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from dtf.core import events as e
 from dtf.core.ids import attempt_token
@@ -268,6 +269,39 @@ def test_a_drain_gives_back_what_waits_and_lets_run_what_runs() -> None:
     (late,) = published(world.hear(assigned(2)))
     assert isinstance(late, e.AttemptReturned)
     assert [type(x) for x in published(world.end(running))] == [e.AttemptFinished]
+
+
+def test_a_drained_machine_says_so_once_its_last_event_is_stored() -> None:
+    world = World()
+    said: list[str] = []
+    world.machine.on_drained = lambda: said.append("drained")
+    (running,) = started(world.hear(assigned(0)))
+    world.machine.drain("maintenance")
+    world.end(running)
+    assert not said
+    running.stored(9, 0)
+    assert said == ["drained"]
+
+
+def test_the_short_way_for_passed_tasks_equals_the_long_one() -> None:
+    long, short = World(), World()
+    (one,) = started(long.hear(assigned(spec=INLINE)))
+    (two,) = started(short.hear(assigned(spec=INLINE)))
+    value = msgspec.Raw(b"1")
+    told = published(long.end(one, m.Ended(verdict=Verdict.PASSED, duration_us=5, value=value)))
+    short.machine.passed(two, 5, value)
+    assert published(short.take()) == told
+    assert (short.machine.running, short.machine._cpu) == (0, 1000)
+
+
+def test_the_short_way_tells_of_a_cancel_too() -> None:
+    world = World()
+    (attempt,) = started(world.hear(assigned(1, spec=INLINE)))
+    world.hear(e.AttemptRevoked(term=1, run="r", token=attempt.token, mode="cancel"))
+    world.machine.passed(attempt, 5, msgspec.Raw(b"1"))
+    (end,) = published(world.take())
+    assert isinstance(end, e.AttemptFinished)
+    assert end.verdict is Verdict.CANCELLED
 
 
 def test_what_is_no_event_for_a_worker_changes_nothing() -> None:

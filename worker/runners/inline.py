@@ -32,13 +32,16 @@ HAND_OVER_NS = 2_000_000
 """Results wait at most this long for the next one."""
 VALUE_BYTES_MAX = 64 * 1024
 OUTPUT_MAX = 4096
-PASSED = Verdict.PASSED
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+Passed = tuple[Attempt, int, msgspec.Raw]
+"""An attempt that passed and said nothing: its duration in microseconds, and its value."""
+
+
 class Result(msgspec.Struct, frozen=True, gc=False):
-    """What one attempt ended as; `report` when it reported anything."""
+    """What any other attempt ended as; `report` when it reported anything."""
 
     attempt: Attempt
     ended: Ended
@@ -80,7 +83,7 @@ class InlineLane:
         wake: Callable[[], None],
         bundle_of: Callable[[str], Path | None] = lambda digest: None,
     ) -> None:
-        self.results: deque[Result] = deque()
+        self.results: deque[Result | Passed] = deque()
         self.current: Attempt | None = None
         self.current_since_ns = 0
         self.thread_id = 0
@@ -162,7 +165,7 @@ class InlineLane:
                 handed = before
                 self._wake()
 
-    def _execute(self, attempt: Attempt, began: int) -> Result:
+    def _execute(self, attempt: Attempt, began: int) -> Result | Passed:
         spec = attempt.spec
         call = self._calls.get((spec.target, spec.bundle))
         if call is None or spec.bundle != self._bundle:
@@ -186,11 +189,8 @@ class InlineLane:
         except BaseException as error:  # the boundary of the task: whatever it raised is its result
             problem = describe(error)
         duration_us = (time.perf_counter_ns() - began) // 1000
-        if not (problem or self._report or self._printed):
-            return Result(
-                attempt,
-                Ended(verdict=PASSED, duration_us=duration_us, value=value, message=message),
-            )
+        if not (problem or message or self._report or self._printed):
+            return attempt, duration_us, value
         return self._eventful(attempt, duration_us, value, problem, message)
 
     def _eventful(
