@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .errors import InvalidSuite
 from .placeholders import placeholders
+from .signatures import call_problem
 from .suite_plan import Suite, TaskPlan
 from .tables import did_you_mean
 
@@ -71,8 +72,15 @@ def _target_problem(task: TaskPlan, root: Path) -> tuple[str, str] | None:
     names = _names_of(file)
     first = attribute.split(".")[0]
     if names is None or first in names:
-        return None
+        return call_problem(file, attribute, _parameter_sets(task))
     return f"python: {file} has no {first!r}", did_you_mean(first, names) + _SKIP
+
+
+def _parameter_sets(task: TaskPlan) -> set[frozenset[str]]:
+    """The names of parameters that tasks of the array have: one set for each kind of task."""
+    if task.matrix is not None:
+        return {frozenset(task.matrix.axes)}
+    return {frozenset(each) for each in task.params or [{}]}
 
 
 def _module_file(root: Path, module: str) -> Path | None:

@@ -52,7 +52,7 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 def test_a_complete_suite(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "parity.py").write_text("def run(): pass")
+    (tmp_path / "tests" / "parity.py").write_text("def run(model, hardware, batch): pass")
     (tmp_path / "bench.py").write_text("")
     text = """
 name = "tiny zoo"
@@ -423,6 +423,37 @@ def test_what_is_there_or_cannot_be_known_passes(tmp_path: Path, what: str) -> N
     if "-k x.py" in what:
         (tmp_path / "x.py").write_text("")
     load_suite(write(tmp_path, HEAD + what))
+
+
+@pytest.mark.parametrize(
+    ("function", "array", "parts"),
+    [
+        ("def run(): ...", "matrix = { model = [1] }", ["takes no 'model'", "It takes none"]),
+        ("def run(modle): ...", "matrix = { model = [1] }", ["'model'", "'modle'", "by its name"]),
+        ("def run(a, b): ...", "params = [{ a = 1 }]", ["needs 'b'", "It has: a"]),
+        ("def run(a): ...", "", ["needs 'a'", "It has none"]),
+        ("async def run(*, a): ...", "count = 2", ["needs 'a'"]),
+        ("def run(a, /): ...", "params = [{ a = 1 }]", ["takes no 'a'"]),
+        ("def run(): ...", "hardware = ['cpu', 'cuda']", ["takes no 'hardware'"]),
+        ("def run(a, b=1): ...", "params = [{ a = 1, b = 2 }, { b = 3 }]", ["needs 'a'"]),
+        ("def run(a, b=1, *, c=2): ...", "params = [{ a = 1, c = 2 }, { a = 3 }]", []),
+        ("def run(**rest): ...", "matrix = { model = [1] }", []),
+        ("def run(*places): ...", "", []),
+        ("@wrap\ndef run(): ...", "matrix = { model = [1] }", []),
+        ("class run: ...", "matrix = { model = [1] }", []),
+        ("def run(): ...\nrun = wrap(run)", "matrix = { model = [1] }", []),
+        ("if x:\n    def run(): ...", "matrix = { model = [1] }", []),
+        ("def run(: broken", "matrix = { model = [1] }", []),
+    ],
+)
+def test_a_call_that_cannot_bind_is_told(tmp_path, function, array, parts) -> None:
+    (tmp_path / "tests.py").write_text(function)
+    text = f"{HEAD}python = 'tests:run'\n{array}"
+    if not parts:
+        load_suite(write(tmp_path, text))
+        return
+    told = refusal(tmp_path, text)
+    assert all(part in told for part in parts), told
 
 
 def test_a_file_that_is_not_shipped_is_told(tmp_path: Path) -> None:
