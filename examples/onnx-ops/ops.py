@@ -14,6 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import ModuleType
 
 import dtf
@@ -73,16 +74,12 @@ def _run(cases: Iterable[OpCase], backend: str, where: dict[str, str]) -> dict[s
     if hardware not in engine.PROVIDERS:
         dtf.skip(f"{backend} has no provider for hardware {hardware!r}")
         return {}
-    counts: Counter[str] = Counter()
-    places: Counter[str] = Counter()
-    seconds = []
-    for case in cases:
-        verdict, place, spent = run_one(engine, case, hardware)
-        counts[verdict] += 1
-        seconds.append(spent)
-        if place:
-            places[place] += 1
-    _report(engine, hardware, counts, places, seconds)
+    results = [run_one(engine, case, hardware) for case in cases]
+    counts = Counter(result.verdict for result in results)
+    if set(counts) == {"skipped"}:
+        more = f" (and {len(results) - 1} more)" if len(results) > 1 else ""
+        dtf.skip(results[0].message + more)  # nothing was tested, so nothing passed
+    _report(engine, hardware, counts, results)
     return dict(counts)
 
 
@@ -98,8 +95,18 @@ def load_backend(name: str) -> ModuleType | None:
         return None
 
 
-def run_one(engine: ModuleType, case: OpCase, hardware: str) -> tuple[str, str, float]:
-    """(verdict, place, seconds) of one test; `place` is "" when it never ran. Reports the case."""
+@dataclass(frozen=True)
+class Result:
+    """What became of one test; `place` is where the engine ran it, "" when it never did."""
+
+    verdict: str
+    message: str
+    place: str
+    seconds: float
+
+
+def run_one(engine: ModuleType, case: OpCase, hardware: str) -> Result:
+    """The result of one test, reported as a case."""
     start = time.perf_counter()
     place = failure = ""
     try:
@@ -115,21 +122,18 @@ def run_one(engine: ModuleType, case: OpCase, hardware: str) -> tuple[str, str, 
     if message:
         message = f"{message[:MESSAGE_MAX]} (opset {case.opset})"
     dtf.case(f"{case.operator}/{case.name}", verdict, duration_s=spent, message=message)
-    return verdict, place, spent
+    return Result(verdict, message, place, spent)
 
 
-def _report(
-    engine: ModuleType,
-    hardware: str,
-    counts: Counter[str],
-    places: Counter[str],
-    seconds: list[float],
-) -> None:
+def _report(engine: ModuleType, hardware: str, counts: Counter[str], results: list[Result]) -> None:
     requested = engine.PROVIDERS[hardware]
+    places = Counter(result.place for result in results if result.place)
     elsewhere = [place for place in places if place != requested]
     if places:
-        detail = f"{engine.NAME} {engine.version()}: {dict(places)} sessions by place"
+        sessions = ", ".join(f"{number} sessions on {place}" for place, number in places.items())
+        detail = f"{engine.NAME} {engine.version()}: {sessions}"
         dtf.placed(requested, elsewhere[0] if elsewhere else requested, detail)
     for verdict, number in sorted(counts.items()):
         dtf.measure(f"cases.{verdict}", number, "cases")
+    seconds = [result.seconds for result in results]
     dtf.measure("case.seconds", sum(seconds), "s", samples=seconds)

@@ -21,7 +21,6 @@ events="[{\"type\":\"RunSubmitted\",\"key\":$(json_string "$key"),\"name\":$(jso
  {\"type\":\"RunSealed\",\"parts\":1,\"tasks\":1}]"
 
 nats_connect || { echo "error: no NATS server at ${NATS_URL:-nats://127.0.0.1:4222}" >&2; exit 3; }
-nats_subscribe "dtf.$pool.ruling.$run" # before submitting, so that no ruling is missed
 nats_request "dtf.$pool.run.$publisher.$run" "$events" || {
   echo "error: no stream took the run: is pool '$pool' made on this server?" >&2
   exit 3
@@ -29,12 +28,16 @@ nats_request "dtf.$pool.run.$publisher.$run" "$events" || {
 [[ $nats_reply == *'"seq"'* ]] || { echo "error: the log refused it: $nats_reply" >&2; exit 3; }
 echo "submitted run $run: $nats_reply" >&2
 
-# A run of that key may be over already: its last ruling says so.
-nats_request "\$JS.API.STREAM.MSG.GET.DTF_${pool}_LOG" "{\"last_by_subj\":\"dtf.$pool.ruling.$run\"}"
-rulings=$(sed -n 's/.*"data":"\([^"]*\)".*/\1/p' <<<"$nats_reply" | base64 -d)
-until end=$(grep -oE '\{"type":"(RunSettled"[^}]*\}|SubmissionRejected"[^}]*"fatal":true)\}' <<<"$rulings"); do
+# A consumer without a name reads the run's rulings from the first one on, and ends with this connection.
+rulings="$nats_inbox.rulings"
+nats_subscribe "$rulings"
+nats_request "\$JS.API.CONSUMER.CREATE.DTF_${pool}_LOG" "{\"stream_name\":\"DTF_${pool}_LOG\",\"config\":{
+  \"filter_subject\":\"dtf.$pool.ruling.$run\",\"deliver_subject\":\"$rulings\",
+  \"deliver_policy\":\"all\",\"ack_policy\":\"none\"}}"
+[[ $nats_reply == *'"error"'* ]] && { echo "error: cannot follow run $run: $nats_reply" >&2; exit 3; }
+over='\{"type":"(RunSettled"[^}]*\}|SubmissionRejected"[^}]*"fatal":true)\}'
+until end=$(grep -oE "$over" <<<"$nats_payload"); do
   nats_next || { echo "error: the server went away; run $run goes on without us" >&2; exit 3; }
-  rulings=$nats_payload
 done
 echo "$end"
 [[ $end == *'"verdict":"passed"'* ]]

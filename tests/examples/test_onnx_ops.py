@@ -64,13 +64,15 @@ def test_a_known_failure_is_skipped_with_its_reason(ops: ModuleType, heard: Hear
     assert heard.verdicts == {"test_quantizelinear_int4": "skipped"}
     assert "no CPU kernel for QuantizeLinear of opset 28" in heard.message("int4")
     assert not heard.of("placement"), "it never ran, so it ran nowhere"
+    (skip,) = heard.of("skip")
+    assert skip["reason"].startswith("no CPU kernel"), "a task without a tested case never passes"
 
 
 def test_an_unexpected_failure_is_a_failure(ops: ModuleType, heard: Heard) -> None:
     case = ops.ops_cases.find_case("add", "test_add")
     wrong = dataclasses.replace(case, expected=[case.expected[0] + 1])
-    verdict, _, _ = ops.run_one(ops.load_backend("onnxruntime"), wrong, "cpu")
-    assert verdict == "failed"
+    result = ops.run_one(ops.load_backend("onnxruntime"), wrong, "cpu")
+    assert result.verdict == "failed"
     assert "60 of 60 values differ" in heard.message("test_add")
 
 

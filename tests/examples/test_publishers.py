@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
 import pytest
@@ -34,21 +35,20 @@ class Said(NamedTuple):
 
 
 async def call(env: dict[str, str], *words: str, cwd: Path | None = None) -> Said:
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        env={**os.environ, **env},
-        cwd=cwd,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            out, err = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        out, err = await process.communicate()
-        raise AssertionError(f"{words[0]} did not end: {err.decode()}") from None
-    return Said(process.returncode or 0, out.decode(), err.decode())
+    with TemporaryFile() as out, TemporaryFile() as err:
+        process = await asyncio.create_subprocess_exec(
+            *words, env={**os.environ, **env}, cwd=cwd, stdout=out, stderr=err
+        )
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                status = await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            status = -1
+        said = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
+    assert status >= 0, f"{words[0]} did not end by itself; it said {said}"
+    return Said(status, *said)
 
 
 def entrance(server: EmbeddedServer) -> dict[str, str]:
