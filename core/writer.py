@@ -44,7 +44,7 @@ class _Group:
 class _Lane:
     """What waits for one subject."""
 
-    __slots__ = ("events", "groups", "inflight", "queued", "stored", "subject")
+    __slots__ = ("events", "groups", "inflight", "lingering", "queued", "stored", "subject")
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
@@ -54,6 +54,8 @@ class _Lane:
         """Halves of a refused message; they go before `events`."""
         self.inflight = False
         self.queued = False
+        self.lingering: asyncio.TimerHandle | None = None
+        """Runs while all that waits may wait for company."""
 
 
 class GroupWriter:
@@ -68,7 +70,6 @@ class GroupWriter:
         *,
         events_max: int = BATCH_EVENTS_MAX,
         bytes_max: int = MESSAGE_BYTES_MAX,
-        linger_ms: float = 0,
         on_error: Callable[[Exception], None] | None = None,
         timeout_s: float = 2.0,
     ) -> None:
@@ -77,7 +78,6 @@ class GroupWriter:
         """Events put and not yet durable (or refused)."""
         self._events_max = events_max
         self._bytes_max = bytes_max
-        self._linger_s = linger_ms / 1000
         self._on_error = on_error
         self._timeout_s = timeout_s
         self._lanes: dict[str, _Lane] = {}
@@ -90,14 +90,19 @@ class GroupWriter:
         self._loop = asyncio.get_running_loop()
 
     # -- in ------------------------------------------------------------------------------------
-    def put(self, subject: str, event: Event, stored: Stored | None = None) -> None:
+    def put(
+        self, subject: str, event: Event, stored: Stored | None = None, *, linger_s: float = 0.0
+    ) -> None:
         """The event will be stored; `stored(sequence, index)` is called when it is durable.
 
-        Encoded at once.
+        Encoded at once. It may wait up to `linger_s` for others under its subject, so that they
+        share a message; an event that may not wait takes along all that does.
         """
-        self.put_encoded(subject, encode_event(event), stored)
+        self.put_encoded(subject, encode_event(event), stored, linger_s=linger_s)
 
-    def put_encoded(self, subject: str, data: bytes, stored: Stored | None = None) -> None:
+    def put_encoded(
+        self, subject: str, data: bytes, stored: Stored | None = None, *, linger_s: float = 0.0
+    ) -> None:
         """`put` for one event that is JSON already."""
         if self._closed:
             raise RuntimeError("put on a closed GroupWriter")
@@ -107,13 +112,21 @@ class GroupWriter:
         lane.events.append(data)
         lane.stored.append(stored)
         self.pending += 1
-        if not lane.inflight and not lane.queued:
-            lane.queued = True
-            self._ready.append(lane)
-            self._flush_later()
+        if lane.queued:
+            return
+        if linger_s and len(lane.events) < self._events_max:
+            if lane.lingering is None and len(lane.events) == 1:
+                lane.lingering = self._loop.call_later(linger_s, self._hurry, lane)
+        elif lane.lingering is not None:
+            self._hurry(lane)
+        elif not lane.inflight:
+            self._enqueue(lane)
 
     async def flushed(self) -> None:
-        """Everything put so far and meanwhile is durable or refused."""
+        """Everything put so far and meanwhile is durable or refused; nothing lingers."""
+        for lane in list(self._lanes.values()):
+            if lane.lingering is not None:
+                self._hurry(lane)
         await self.room(1)
 
     async def room(self, limit: int) -> None:
@@ -137,6 +150,9 @@ class GroupWriter:
         for timer in self._retries:
             timer.cancel()
         self._retries.clear()
+        for lane in self._lanes.values():
+            if lane.lingering is not None:
+                lane.lingering.cancel()
         for _, future in self._waiters:
             if not future.done():
                 future.set_exception(
@@ -145,12 +161,19 @@ class GroupWriter:
         self._waiters.clear()
 
     # -- out -----------------------------------------------------------------------------------
-    def _flush_later(self) -> None:
+    def _hurry(self, lane: _Lane) -> None:
+        """What waits in the lane waits no longer than its turn."""
+        if lane.lingering is not None:
+            lane.lingering.cancel()
+            lane.lingering = None
+        if not lane.inflight and not lane.queued:
+            self._enqueue(lane)
+
+    def _enqueue(self, lane: _Lane) -> None:
+        lane.queued = True
+        self._ready.append(lane)
         if self._flushing is None:
-            if self._linger_s:
-                self._flushing = self._loop.call_later(self._linger_s, self._flush)
-            else:
-                self._flushing = self._loop.call_soon(self._flush)
+            self._flushing = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = None
@@ -230,10 +253,10 @@ class GroupWriter:
         lane.inflight = False
         self._inflight -= 1
         self.pending -= count
-        if lane.groups or lane.events:
+        if lane.groups or (lane.events and lane.lingering is None):
             lane.queued = True
             self._ready.append(lane)
-        else:
+        elif not lane.events:
             del self._lanes[lane.subject]
         if self._ready and self._flushing is None:
             self._flush()

@@ -41,6 +41,9 @@ EXIT_OK, EXIT_SUPERSEDED = 0, 5
 ANNOUNCE_S = 0.02
 FLUSH_S = 30.0
 """How long a leaving agent waits for a server to take its last events."""
+COMPANY_S = 0.01
+"""How long an isolated attempt's events wait for others', while others run or wait here: many short
+processes share messages, the last one's end is told at once."""
 RUNS_MAX = 4096
 
 
@@ -297,7 +300,10 @@ class Agent:
                 self._run_subjects.clear()
             subject = self.subjects.attempt(self.options.name, attempt.run)
             self._run_subjects[attempt.run] = subject
-        self._writer.put(subject, instruction.event, attempt.stored if instruction.last else None)
+        stored = attempt.stored if instruction.last else None
+        company = not attempt.inline and self.machine.busy
+        linger_s = COMPANY_S if company else 0.0
+        self._writer.put(subject, instruction.event, stored, linger_s=linger_s)
 
     def _act(self, machine: m.Machine, instruction: m.Instruction) -> None:
         if isinstance(instruction, m.Start):

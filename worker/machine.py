@@ -388,6 +388,11 @@ class Machine:
                     self._return(attempt, self.draining)
         self._waiting.clear()
 
+    @property
+    def busy(self) -> bool:
+        """Whether attempts run or wait here."""
+        return self.running > 0 or bool(self._waiting)
+
     def held(self) -> list[str]:
         """Every attempt held, as "run/token" (protocol W4)."""
         return [f"{attempt.run}/{token}" for token, attempt in self.attempts.items()]

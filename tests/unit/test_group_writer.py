@@ -234,9 +234,39 @@ async def test_many_subjects_at_once_are_bounded_on_the_way_and_forgotten_after(
 
 async def test_lingering_gathers_what_comes_within_the_time() -> None:
     log = MemoryLog()
-    writer = GroupWriter(log, linger_ms=20)
-    writer.put_encoded("s", event(0))
+    writer = GroupWriter(log)
+    writer.put_encoded("s", event(0), linger_s=30)
     await ticks(20)
+    writer.put_encoded("s", event(1), linger_s=30)
+    await ticks(20)
+    assert numbers(log) == []
+    await writer.flushed()
+    assert numbers(log) == [[0, 1]]
+
+
+async def test_an_event_in_a_hurry_takes_along_what_lingers() -> None:
+    log = MemoryLog()
+    writer = GroupWriter(log)
+    writer.put_encoded("s", event(0), linger_s=30)
     writer.put_encoded("s", event(1))
     await writer.flushed()
     assert numbers(log) == [[0, 1]]
+
+
+async def test_what_lingers_is_sent_when_its_time_is_over() -> None:
+    log = MemoryLog()
+    writer = GroupWriter(log)
+    done = asyncio.get_running_loop().create_future()
+    writer.put_encoded("s", event(0), lambda *at: done.set_result(at), linger_s=0.001)
+    await done
+    assert numbers(log) == [[0]]
+
+
+async def test_a_full_message_does_not_linger() -> None:
+    log = MemoryLog()
+    writer = GroupWriter(log, events_max=2)
+    for number in range(2):
+        writer.put_encoded("s", event(number), linger_s=30)
+    await ticks(20)
+    assert numbers(log) == [[0, 1]]
+    await writer.flushed()
