@@ -85,6 +85,8 @@ def load(target: str) -> Any:
                 f"no module named {name!r} (target {target!r}; "
                 f"looked in {where}, then in the worker's Python)"
             )
+        if not str(error).startswith("No module named"):
+            return f"{target!r}: {error}"  # the module says itself what to install
         return (
             f"{target!r} needs the module {error.name!r}, which this worker does not have; "
             f"install it into {sys.executable}"

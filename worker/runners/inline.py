@@ -273,6 +273,8 @@ def import_target(target: str) -> Callable[..., Any] | Ended:
         for part in attribute.split("."):
             found = getattr(found, part)
     except ModuleNotFoundError as error:
+        if not str(error).startswith("No module named"):
+            return config_error(f"{target!r}: {error}")  # the module says itself what to install
         return config_error(
             f"{target!r} cannot be imported: no module named {error.name!r}; "
             f"add it to the bundle, or install it into {sys.executable}"
