@@ -101,6 +101,7 @@ def make_app() -> App:
         version=__version__,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(show_default=_shown_default, negative_bool=""),
     )
     app.meta.suppress_keyboard_interrupt = False
     app["--help"].group = app["--version"].group = EVERYWHERE
@@ -127,6 +128,11 @@ def make_app() -> App:
     return app
 
 
+def _shown_default(value: Any) -> str | None:
+    """Defaults that say something; "off" and "nothing" go without saying."""
+    return None if value in (False, "", None) or value == Path(".") else str(value)
+
+
 _apps: list[App] = []
 """The tree of this process, once made: completion and help read it."""
 
@@ -144,7 +150,9 @@ def _root(
     verbose: Annotated[
         int, Parameter(name=["--verbose", "-v"], count=True, group=EVERYWHERE, show_default=False)
     ] = 0,
-    progress: Annotated[bool, Parameter(group=EVERYWHERE, show_default=False)] = True,
+    progress: Annotated[
+        bool, Parameter(negative="--no-progress", group=EVERYWHERE, show_default=False)
+    ] = True,
     color: Annotated[
         Literal["auto", "always", "never"], Parameter(group=EVERYWHERE, show_default=False)
     ] = "auto",
@@ -190,9 +198,19 @@ def _root(
             open_pool=_open_pool,
         )
     )
+    if verbose:
+        _log(verbose)
     app = _apps[-1]
     command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     return _finish(command, bound)
+
+
+def _log(verbose: int) -> None:
+    """What the parts of dtf have to say is on stderr, too."""
+    import logging
+
+    form = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO if verbose == 1 else logging.DEBUG, format=form)
 
 
 def _open_pool(**options: Any) -> Any:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from ..core.errors import NotFound
 from ..core.exit_codes import ExitCode
 from ..core.listing import Field, Record
 from ..core.session import current
-from .console import say
+from .console import say, warn
 from .following import conclude, follow_to_end
 from .formats import plural, short_run
 from .next_step import command
@@ -119,7 +120,22 @@ async def run_chosen(
     cpu_milli, memory_bytes = largest(chosen)
     async with opener(workers=workers, cpu_milli=cpu_milli, memory_bytes=memory_bytes) as client:
         submission = await make_submission(client, chosen, wishes)
+        if wishes.key is not None:
+            await say_known(client, submission)
         return await follow_submission(client, submission, fail_fast=fail_fast, junit=junit)
+
+
+async def say_known(client: Client, submission: Submission) -> None:
+    """A run that the key already names is said to be an old one."""
+    try:
+        view = await client.view(submission.run)
+    except NotFound:
+        return
+    run = short_run(submission.run)
+    say(f"The key {submission.key!r} names run {run} already; nothing new is started.")
+    if view.size != submission.tasks:
+        told = f"{plural(view.size, 'task')}, not {submission.tasks:,}"
+        warn(f"That run has {told}: another --key starts a run of this suite.")
 
 
 async def follow_submission(
@@ -186,6 +202,8 @@ async def _detached(chosen: Sequence[Chosen], wishes: Wishes) -> int:
 
     async with open_client(current().config) as client:
         submission = await make_submission(client, chosen, wishes)
+        if wishes.key is not None:
+            await say_known(client, submission)
         run = await client.submit(submission)
     follow = command("runs", "wait", short_run(run))
     if current().machine:
