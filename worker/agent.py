@@ -41,7 +41,7 @@ EXIT_OK, EXIT_SUPERSEDED = 0, 5
 ANNOUNCE_S = 0.02
 FLUSH_S = 30.0
 """How long a leaving agent waits for a server to take its last events."""
-COMPANY_S = 0.01
+COMPANY_S = 0.02
 """How long an isolated attempt's events wait for others', while others run or wait here: many short
 processes share messages, the last one's end is told at once."""
 RUNS_MAX = 4096
