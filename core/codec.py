@@ -108,8 +108,12 @@ def decode_batch(data: bytes) -> Sequence[LogEvent | Undecodable]:
         return _decode_each(data)
     if len(events) > EVENTS_MAX:
         return [_too_many(len(events))]
-    # A deep element needs that many brackets beyond the one of every event.
-    if openings(data) > DEPTH_MAX + len(events) and nests_deeper(data, DEPTH_MAX + 1):
+    # A deep element has as many brackets, beyond the one that every event has.
+    if (
+        len(data) > 2 * DEPTH_MAX
+        and openings(data) > DEPTH_MAX + len(events)
+        and nests_deeper(data, DEPTH_MAX + 1)
+    ):
         return _decode_each(data)
     if not data.isascii():
         try:

@@ -19,12 +19,8 @@ VALID = ""
 
 
 # -- the leader gives ------------------------------------------------------------------------------
-def _task_to_try(run: Run, token: str) -> Task | str:
-    """The task whose next attempt the token names (A1), or why there is none."""
-    try:
-        name, number, _, _ = token.split(".")
-    except ValueError:
-        return "unknown_task"
+def _task_to_try(run: Run, name: str, number: str) -> Task | str:
+    """The task, when `number` is that of its next attempt (A1), or why it cannot be tried."""
     task = run.tasks.get(name)
     if task is not None:
         if task.settled:
@@ -50,9 +46,11 @@ def sweep_assigned(
     voids: dict[int, str],
 ) -> None:
     """The attempts are open and reserve what they were given, from here to their end (A6)."""
-    name, term, open_attempts = subject.owner, pool.term, pool.open
-    worker = pool.workers.get(name)
+    owner, term, open_attempts = subject.owner, pool.term, pool.open
+    worker = pool.workers.get(owner)
     run: Run | None = None
+    group: Group | None = None
+    place, expected = 0, ""
     for index, event in events:
         if event.term != term:
             voids[index] = "term"  # L3
@@ -65,14 +63,29 @@ def sweep_assigned(
             voids[index] = "duplicate"
             continue
         if run is None or run.id != event.run:
-            run = pool.runs.get(event.run)
-        task = _task_to_try(run, token) if run is not None else "unknown_task"
-        if run is None or isinstance(task, str):
-            voids[index] = task if isinstance(task, str) else "unknown_task"
+            run, group = pool.runs.get(event.run), None
+        parts = token.split(".")
+        if run is None or len(parts) != 4:
+            voids[index] = "unknown_task"
             continue
-        task.tries = number = task.tries + 1
+        name, number = parts[0], parts[1]
+        # Leaders give a group's tasks in order: a right guess is cheaper than taking an id apart.
+        if group is not None and name == expected and number == "1" and name not in run.tasks:
+            task = run.tasks[name] = Task(run, group, place, name)
+        else:
+            tried = _task_to_try(run, name, number)
+            if isinstance(tried, str):
+                voids[index] = tried
+                continue
+            task = tried
+        group, place = task.group, task.index + 1
+        if place < group.size and not group.verdicts[place]:
+            expected = f"{group.name}-{place}"
+        else:
+            group = None
+        task.tries = tries = task.tries + 1
         task.delay_ms = 0
-        attempt = Attempt(task, token, number, name, event.incarnation, event.devices, sequence)
+        attempt = Attempt(task, token, tries, owner, event.incarnation, event.devices, sequence)
         if worker.ended:
             attempt.orphaned = worker.ended
         task.open.append(attempt)
@@ -161,6 +174,7 @@ def sweep_finished(
     open_attempts, name = pool.open, subject.run
     worker = pool.workers.get(subject.owner)
     mine = worker.open if worker is not None else {}
+    run: Run | None = None
     for index, event in events:
         token = event.token
         attempt = mine.get(token)
@@ -168,10 +182,10 @@ def sweep_finished(
             voids[index] = "not_yours" if token in open_attempts else "attempt_closed"
             continue
         task = attempt.task
-        run = task.run
-        if run.id != name:
+        if task.run is not run and task.run.id != name:
             voids[index] = "not_yours"
             continue
+        run = task.run
         if event.n != attempt.next_n:  # A2
             voids[index] = "duplicate" if event.n < attempt.next_n else "gap"
             continue
@@ -248,39 +262,46 @@ def sweep_settled(
     """The tasks are over, each by one verdict for good (A3). Attempts still open keep reserving."""
     term = pool.term
     run = pool.runs.get(subject.run)
-    for index, event in events:
-        if event.term != term:
-            voids[index] = "term"
-            continue
-        if run is None or run.settled:
-            voids[index] = "unknown_run" if run is None else "run_settled"
-            continue
-        name, verdict = event.task, event.verdict
-        task = run.tasks.get(name)
-        if task is not None:
-            group, place = task.group, task.index
-        else:
-            found = run.find(name)
+    # Tasks in a row that are of one group and get one verdict are counted together.
+    alike: Group | None = None
+    verdict, code, number = Verdict.ERROR, 0, 0
+    try:
+        for index, event in events:
+            if event.term != term:
+                voids[index] = "term"
+                continue
+            if run is None or run.settled:
+                voids[index] = "unknown_run" if run is None else "run_settled"
+                continue
+            name = event.task
+            task = run.tasks.get(name)
+            found = (task.group, task.index) if task is not None else run.find(name)
             if found is None:
                 voids[index] = "unknown_task"
                 continue
             group, place = found
-        if group.verdicts[place]:
-            voids[index] = "already_settled"
-            continue
-        group.verdicts[place] = VERDICT_CODE[verdict]
-        group.settled += 1
-        run.settled_tasks += 1
-        run.counts[verdict] = run.counts.get(verdict, 0) + 1
-        if run.cancel_tasks:
-            run.cancel_tasks.pop(name, None)
-        if task is not None:
-            task.settled = True
-            task.finish = None
-            if task.open:
-                _close_ruled(pool, task, event)
-            if not task.open:
-                run.tasks.pop(name, None)
+            if group.verdicts[place]:
+                voids[index] = "already_settled"
+                continue
+            if group is not alike or event.verdict is not verdict:
+                if alike is not None and number:
+                    _count(run, alike, verdict, number)
+                alike, verdict, number = group, event.verdict, 0
+                code = VERDICT_CODE[verdict]
+            group.verdicts[place] = code
+            number += 1
+            if run.cancel_tasks:
+                run.cancel_tasks.pop(name, None)
+            if task is not None:
+                task.settled = True
+                task.finish = None
+                if task.open:
+                    _close_ruled(pool, task, event)
+                if not task.open:
+                    run.tasks.pop(name, None)
+    finally:
+        if run is not None and alike is not None and number:
+            _count(run, alike, verdict, number)
 
 
 def _close_ruled(pool: Pool, task: Task, event: e.TaskSettled) -> None:

@@ -36,20 +36,17 @@ class Finish(msgspec.Struct, gc=False):
 class Group:
     """A submitted group of tasks."""
 
-    __slots__ = ("finishes", "mean_us", "settled", "size", "submitted", "verdicts")
+    __slots__ = ("finishes", "mean_us", "name", "settled", "size", "submitted", "verdicts")
 
     def __init__(self, submitted: TasksSubmitted) -> None:
         self.submitted = submitted
+        self.name = submitted.group
         self.size = array_length(submitted.items, submitted.axes, submitted.count)
         self.verdicts = bytearray(self.size)
         self.settled = 0
         self.finishes = 0
         self.mean_us = 0
         """Running mean of attempt durations, weight 1/8: how small these tasks are."""
-
-    @property
-    def name(self) -> str:
-        return self.submitted.group
 
     @property
     def spec(self) -> TaskSpec:

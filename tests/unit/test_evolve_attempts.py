@@ -71,6 +71,15 @@ def test_a2_events_of_an_attempt_are_numbered_and_stored_twice_without_effect(wo
             world.void("attempt_closed" if closed else "duplicate", subject, earlier)
 
 
+def test_a2_a_finish_has_the_next_number_too(world: World) -> None:
+    run = world.submit()
+    token = world.assign(run)
+    world.valid(f"attempt.w.{run}", e.AttemptStarted(token=token))
+    world.void("duplicate", f"attempt.w.{run}", finished(token, n=0))
+    world.void("gap", f"attempt.w.{run}", finished(token, n=2))
+    world.finish(run, token, n=1)
+
+
 def test_a2_a_message_may_hold_an_event_and_its_copy(world: World) -> None:
     run = world.submit()
     token = world.assign(run)
@@ -190,10 +199,24 @@ def test_a3_an_attempt_of_a_settled_task_can_be_closed_and_counts_nothing(world:
     run = world.submit()
     token = world.assign(run)
     world.settle(run, verdict=Verdict.CANCELLED, cause=Cause.CANCELLED)
+    other = world.assign(run, "g-1")
+    world.valid(f"ruling.{run}", requeued(1, other, keep_open=True))
+    second = world.assign(run, "g-1")
+    world.settle(run, "g-1", verdict=Verdict.CANCELLED, cause=Cause.CANCELLED)
+    world.valid(f"ruling.{run}", requeued(1, second))
+    assert (world.task(run, "g-1").losses, world.task(run, "g-1").waiting) == (1, False)
     world.valid(f"ruling.{run}", requeued(1, token, Cause.NEVER_RECEIVED, keep_open=True))
-    assert not world.pool.open
-    assert world.run(run).counts == {"cancelled": 1}
+    assert token not in world.pool.open
+    assert world.run(run).counts == {"cancelled": 2}
     world.void("unknown_task", f"ruling.{run}", requeued(1, token))
+
+
+def test_a3_a_ruling_is_about_a_task_of_its_run(world: World) -> None:
+    run, other = world.submit("a"), world.submit("b")
+    token = world.assign(run)
+    world.assign(other)
+    world.void("attempt_closed", f"ruling.{other}", requeued(1, token))
+    assert token in world.pool.open
 
 
 # -- A4, A6 ----------------------------------------------------------------------------------------
@@ -226,6 +249,32 @@ def test_a4_an_assignment_stored_twice_reserves_once(world: World) -> None:
     world.settle(run)
     world.void("already_settled", "assign.cpu.w", copy)
     assert not world.pool.open
+
+
+def test_a4_a_settled_task_is_not_tried_again_while_an_attempt_still_runs(world: World) -> None:
+    run = world.submit()
+    world.assign(run)
+    world.settle(run)
+    again = world.assignment(run, world.next_token(run))
+    world.void("already_settled", "assign.cpu.w", again)
+
+
+def test_a4_assignments_of_a_message_are_judged_one_by_one_in_any_order(world: World) -> None:
+    run, other = world.submit("a", count=9), world.submit("b", count=9)
+    world.finish(run, world.assign(run, "g-2"))
+    world.settle(run, "g-3")
+    world.assign(run, "g-5")
+    said = [
+        (run, "g-0.1.1.a", ""), (run, "g-1.1.1.b", ""), (run, "g-2.1.1.c", "attempt_number"),
+        (run, "g-2.2.1.d", ""), (run, "g-3.1.1.e", "already_settled"), (run, "g-4.1.1.f", ""),
+        (run, "g-5.1.1.g", "attempt_number"), (run, "g-6.2.1.h", "attempt_number"),
+        (run, "g-6.1.1.i", ""), (run, "g-6.1.1.j", "attempt_number"), (run, "g-7.1.1.k", ""),
+        (other, "g-8.1.1.l", ""), (run, "g-8.1.1.m", ""), (run, "g-9.1.1.n", "unknown_task"),
+        (run, ".1.1.o", "unknown_task"), ("nothere", "g-0.1.1.p", "unknown_task"),
+        (other, "g-0.1.1.q", ""), (other, "g-1.1.1.r", ""), (other, "g-1.1.1.r", "duplicate"),
+    ]  # fmt: skip
+    voids = world.say("assign.cpu.w", *(world.assignment(of, token) for of, token, _ in said))
+    assert voids == [void for _, _, void in said]
 
 
 @pytest.mark.parametrize("ended", ["left", "lost"])

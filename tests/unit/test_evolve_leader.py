@@ -75,9 +75,12 @@ def test_f4_a_newer_fold_stops_the_reader_and_leaves_the_state_where_it_was() ->
     assert digest(fold.pool) == before
 
 
-def test_f4_the_fold_version_never_falls() -> None:
+def test_f4_the_fold_version_never_falls_and_starts_at_one() -> None:
     world = World()
     world.void("fold_version", "leader", claim(2, fold_version=0))
+    new = World(bare=True)
+    new.valid("pool", e.PoolCreated(uuid="u", name="main"))
+    new.void("fold_version", "leader", claim(1, fold_version=0))
 
 
 def test_f7_before_the_pool_is_created_everything_is_void() -> None:

@@ -116,6 +116,9 @@ def test_names_of_workers_that_come_and_go_do_not_add_up(
     monkeypatch.setattr(evolve_pool, "WORKERS_MAX", 4)
     run = world.submit()
     world.assign(run)  # `w` holds an attempt
+    world.join("lost", "i")
+    world.assign(run, "g-1", worker="lost")  # and so does this one, until the ruling
+    world.valid("assign._.lost", e.WorkerLost(term=1, incarnation="i"))
     world.join("drained", "i")
     world.valid("pool", e.DrainRequested(worker="drained"))
     world.valid("worker.drained", e.WorkerLeft(incarnation="i"))
@@ -124,4 +127,4 @@ def test_names_of_workers_that_come_and_go_do_not_add_up(
         world.valid(f"worker.gone{number}", e.WorkerLeft(incarnation="i"))
     world.join("new", "i")
     assert len(world.pool.workers) <= 5
-    assert {"w", "drained", "new"} <= world.pool.workers.keys()
+    assert {"w", "lost", "drained", "new"} <= world.pool.workers.keys()

@@ -200,6 +200,23 @@ def test_f3_an_exception_in_a_sweep_voids_the_event_it_was_at(
     assert judged.voids == ["", "fold_error", "", "fold_error"]
 
 
+def test_f3_what_a_sweep_counted_before_an_exception_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    run = world.submit(count=4)
+    world.assign(run, "g-2")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(evolve_tasks, "_close_ruled", broken)
+    data = encode_batch([world.settlement(f"g-{index}") for index in range(4)])
+    judged = world.fold.apply(message(len(world.log) + 1, f"ruling.{run}", data))
+    assert judged.voids == ["", "", "fold_error", ""]
+    assert world.run(run).settled_tasks == sum(world.run(run).counts.values()) == 4
+
+
 @pytest.mark.parametrize("error", [MemoryError, RecursionError])
 def test_f3_what_depends_on_the_machine_is_no_verdict_on_an_event(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
