@@ -81,6 +81,8 @@ def _read_params(table: Table, classes: list[str]) -> Array:
 
 def _read_matrix(table: Table, classes: list[str]) -> Array:
     matrix = table.table("matrix")
+    added, taken = _beside(table, matrix, "include"), _beside(table, matrix, "exclude")
+    matrix.values = {k: v for k, v in matrix.values.items() if k not in ("include", "exclude")}
     if HARDWARE_AXIS not in matrix.values and len(classes) > 1:
         matrix.values = {HARDWARE_AXIS: classes, **matrix.values}
     if not 1 <= len(matrix.values) <= AXES_MAX:
@@ -88,7 +90,7 @@ def _read_matrix(table: Table, classes: list[str]) -> Array:
     for name, values in matrix.values.items():
         _check_axis(matrix, name, values)
     axes: dict[str, list[Any]] = dict(matrix.values)
-    read = Matrix(axes=axes, include=_included(table, axes), exclude=_excluded(table, axes))
+    read = Matrix(axes=axes, include=_included(added, axes), exclude=_excluded(taken, axes))
     limit = GROUP_TASKS_MAX if read.plain else WRITTEN_OUT_MAX
     if read.product_size > limit:
         raise table.complaint(
@@ -97,11 +99,20 @@ def _read_matrix(table: Table, classes: list[str]) -> Array:
             "" if read.plain else "Without include and exclude it may have more.",
         )
     if not read.plain and next(read.combinations(), None) is None:
-        raise table.complaint("exclude", "leaves no combination of the matrix")
+        raise taken.complaint("exclude", "leaves no combination of the matrix")
     if HARDWARE_AXIS in axes:
         named = [*axes[HARDWARE_AXIS], *(entry[HARDWARE_AXIS] for entry in read.include)]
         classes = list(dict.fromkeys(named))
     return Array(matrix=read, names=frozenset(axes), classes=classes)
+
+
+def _beside(table: Table, matrix: Table, key: str) -> Table:
+    """The table that says `include` or `exclude`: the matrix's own, or the task's."""
+    if key not in matrix.values:
+        return table
+    if key in table.values:
+        raise table.complaint(key, "is said twice: here and in the matrix")
+    return Table(dict(matrix.values), matrix.file, matrix.place, matrix.error)
 
 
 def _check_axis(matrix: Table, name: str, values: object) -> None:

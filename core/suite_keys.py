@@ -42,8 +42,8 @@ TASK_KEYS = {
     "count": "run it that many times",
     "params": "array of tables: run it once with each",
     "matrix": "table of lists: run it once with each combination",
-    "include": "combinations to add to the matrix",
-    "exclude": "combinations to leave out; a value may be a list of values",
+    "include": "combinations to add to the matrix; may stand in its table",
+    "exclude": "combinations to leave out, a value may be a list; may stand in the matrix's table",
     **DEFAULT_KEYS,
 }
 """Key -> what it means, for messages and for the reference."""

@@ -218,6 +218,15 @@ def test_a_matrix_is_the_product_less_what_is_excluded_and_with_what_is_included
         assert groups[0].axes is not None
 
 
+def test_include_and_exclude_may_stand_in_the_matrix(tmp_path: Path) -> None:
+    text = f"{TASK}[task.matrix]\na = [1, 2]\nb = [1, 2]\nexclude = [{{ a = 1, b = [1, 2] }}]\n"
+    [plan] = plans(tmp_path, text + "include = [{ a = 3, b = 3 }]")
+    assert params_of(plan) == [{"a": 2, "b": 1}, {"a": 2, "b": 2}, {"a": 3, "b": 3}]
+    assert "matrix.exclude[0].c" in refusal(tmp_path, text.replace("b = [1, 2] }", "c = 1 }"))
+    twice = text.replace("[task.matrix]", "exclude = []\n[task.matrix]")
+    assert "said twice" in refusal(tmp_path, twice)
+
+
 @pytest.mark.parametrize(
     ("array", "sizes", "shown"),
     [
