@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
+import msgspec
 
 from ..core.errors import NotFound, QueryRefused
 from .database import SCHEMA_VERSION, SETTINGS, explained
 from .errors import DatabaseForeign
 
 FETCH_ROWS = 1000
+_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 ALLOWED = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
 
 
@@ -145,6 +147,22 @@ def time_limit(cursor: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[
         yield cursor.interrupt
     finally:
         timer.cancel()
+
+
+def json_row(row: Sequence[Any]) -> bytes:
+    """A row as JSON: times in RFC 3339, decimals as numbers, NaN as null, blobs in base64."""
+    try:
+        return _encoder.encode(row)
+    except (TypeError, ValueError):  # a MAP with keys that JSON has not, and the like
+        return _encoder.encode([_plain(value) for value in row])
+
+
+def _plain(value: Any) -> Any:
+    try:
+        _encoder.encode(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
 
 
 class Result(NamedTuple):

@@ -22,7 +22,7 @@ from ..core.errors import DtfError
 from ..core.query import QueryError, QueryReply, QueryRequest
 from ..core.subjects import Subjects
 from .projector import Projector
-from .queries import Header, Refused, fetch, running, time_limit
+from .queries import Header, Refused, fetch, json_row, running, time_limit
 
 log = logging.getLogger("dtf.query")
 QUERIES_AT_ONCE = 2
@@ -33,7 +33,6 @@ REPLY_BYTES = 384 * 1024
 """A reply is sent when it has grown so large; one row alone may make it larger, up to the server's
 limit."""
 _decode_request = msgspec.json.Decoder(QueryRequest).decode
-_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 Send = Callable[[bytes], None]
 
 
@@ -143,7 +142,7 @@ class _Reply:
     """Rows on their way into messages of bounded size."""
 
     def __init__(self, header: Header, limit: int, send: Callable[[bytes], Any]) -> None:
-        self._head = _encoder.encode({"columns": header.columns, "types": header.types})[:-1]
+        self._head = msgspec.json.encode({"columns": header.columns, "types": header.types})[:-1]
         self._limit = limit
         self._send = send
         self._rows: list[bytes] = []
@@ -153,7 +152,7 @@ class _Reply:
     def add(self, rows: list[tuple[Any, ...]], truncated: bool) -> None:
         self._truncated = truncated
         for row in rows:
-            data = _encode_row(row)
+            data = json_row(row)
             if len(data) + len(self._head) + 256 > self._limit:
                 raise Refused(
                     "rows",
@@ -169,26 +168,13 @@ class _Reply:
         self._flush(last=True)
 
     def _flush(self, *, last: bool) -> None:
-        tail = _encoder.encode({"last": last, "truncated": last and self._truncated, "error": None})
+        tail = msgspec.json.encode(
+            {"last": last, "truncated": last and self._truncated, "error": None}
+        )
         self._send(b'%b,"rows":[%b],%b' % (self._head, b",".join(self._rows), tail[1:]))
         self._rows, self._bytes = [], 0
 
 
-def _encode_row(row: tuple[Any, ...]) -> bytes:
-    try:
-        return _encoder.encode(row)
-    except (TypeError, ValueError):  # a MAP with keys that JSON has not, and the like
-        return _encoder.encode([_plain(value) for value in row])
-
-
-def _plain(value: Any) -> Any:
-    try:
-        _encoder.encode(value)
-    except (TypeError, ValueError):
-        return str(value)
-    return value
-
-
 def _refusal(error: DtfError) -> bytes:
     code = getattr(error, "code", "unavailable")
-    return _encoder.encode(QueryReply(error=QueryError(code, str(error), error.remedy)))
+    return msgspec.json.encode(QueryReply(error=QueryError(code, str(error), error.remedy)))
