@@ -69,6 +69,9 @@ COMMANDS = (
     Command("coordinator run", "dtf.coordinator.commands:run", "Run a coordinator."),
     Command("coordinator ls", "dtf.coordinator.commands:ls", "List coordinators."),
     Command("projector run", "dtf.projections.commands:projector_run", "Run the projector."),
+    Command(
+        "projector rebuild", "dtf.projections.commands:projector_rebuild", "Rebuild and compare."
+    ),
     Command("sql", "dtf.projections.commands:sql", "Ask the history in SQL (read-only).", LOOK),
     Command("report junit", "dtf.projections.commands:report_junit", "JUnit XML of a run."),
     Command("report md", "dtf.projections.commands:report_md", "Markdown summary of a run."),
