@@ -126,6 +126,19 @@ def test_a3_of_attempts_kept_open_the_first_finish_counts(world: World) -> None:
     assert finish.token == second
 
 
+def test_a3_a_settled_task_waits_for_nothing_but_the_end_of_its_attempts(world: World) -> None:
+    run = world.submit()
+    first = world.assign(run)
+    world.valid(f"ruling.{run}", requeued(1, first, keep_open=True))
+    second = world.assign(run)
+    world.finish(run, second)
+    world.settle(run, token=second, at=(1, 0))
+    assert (world.task(run).finish, world.task(run).waiting) == (None, False)
+    world.finish(run, first, verdict=Verdict.FAILED)
+    assert world.run(run).tasks == {}
+    assert world.run(run).counts == {"passed": 1}
+
+
 def test_a3_a_requeue_that_keeps_open_counts_once(world: World) -> None:
     run = world.submit()
     token = world.assign(run)
