@@ -81,7 +81,10 @@ class DrainRequested(
 class RunSubmitted(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="RunSubmitted"
 ):
-    """A publisher asks for a run. The run's id must be `ids.run_id(publisher, key)`."""
+    """A publisher asks for a run. The run's id must be `ids.run_id(publisher, key)`.
+
+    Best sent first: until it has landed, nobody knows whose run it is.
+    """
 
     key: Annotated[str, Meta(min_length=1, max_length=256)]
     """The publisher's own word for this run, such as a commit and a job: one key is one run."""
@@ -322,7 +325,11 @@ class WorkerLost(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False,
 class TaskRequeued(
     Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="TaskRequeued"
 ):
-    """On dtf.P.ruling.<run>. The task waits again; the named attempt is closed unless kept open."""
+    """On dtf.P.ruling.<run>.
+
+    The task waits again; the named attempt is closed unless kept open. Of a settled task the
+    attempt is closed, and nothing waits.
+    """
 
     term: Count
     token: Token
@@ -344,6 +351,7 @@ class TaskSettled(
     verdict: Verdict
     cause: Cause = Cause.DONE
     token: Token | None = None
+    """The attempt whose finish was accepted; without `at`, the one that is closed as lost."""
     at: tuple[int, int] | None = None
     """Position (sequence, index) of the accepted AttemptFinished."""
 
@@ -353,7 +361,8 @@ class RangeSettled(
 ):
     """On dtf.P.ruling.<run>.
 
-    Every unsettled task of the group in [start, stop) is over by `cause`: arrays stay compact.
+    Every unsettled task of the group in [start, stop) that has neither an open attempt nor a finish
+    is over by `cause`: arrays stay compact.
     """
 
     term: Count
