@@ -56,7 +56,6 @@ GRACE_S = 3.0
 LOOK_S = 0.05
 RESTARTS_MAX = 5
 """Restarts of one worker in a pool's life; one that dies more often has a cause to be found."""
-DATABASE = "history.duckdb"
 
 
 @asynccontextmanager
@@ -234,6 +233,7 @@ class Services:
         from .coordinator.service import Coordinator
         from .core.adapters.jetstream import JetStreamLog
         from .core.subjects import Subjects
+        from .projections.database import database_path
         from .projections.projector import Projector
         from .projections.service import QueryService
 
@@ -244,9 +244,8 @@ class Services:
         before = (await log.tail()).last
         coordinator = Coordinator.connected(self.connection, self.config.pool, "local")
         group.start_soon(coordinator.run, name="coordinator")
-        self._projector = Projector(
-            log, telemetry, self.config.data_dir / DATABASE, self.config.pool
-        )
+        database = database_path(self.config.data_dir, self.config.pool, local=True)
+        self._projector = Projector(log, telemetry, database, self.config.pool)
         group.start_soon(self._projector.run, name="projector")
         queries = QueryService(self.connection, self._projector)
         group.start_soon(queries.run, name="queries")

@@ -209,3 +209,24 @@ def init(directory: Path = Path("."), /) -> Record:
         fields=[Field(name, "written") for name in FILES],
         notes=[f"next: {where}dtf run suite.toml"],
     )
+
+
+async def pool_init(*, replicas: int = 1) -> Record:
+    """Create the pool's streams and stores on the server; what is there already stays as it is.
+
+    Parameters
+    ----------
+    replicas
+        Copies of every stream, on a cluster of servers.
+    """
+    from .adapters.nats_client import connect
+    from .setup import init_pool
+
+    config = current().config
+    connection = await connect(config.nats_options("dtf"))
+    try:
+        uuid = await init_pool(connection, config.pool, replicas=replicas)
+    finally:
+        await connection.aclose()
+    fields = [Field("pool", config.pool), Field("uuid", uuid), Field("server", config.server)]
+    return Record(kind="pool", fields=fields, notes=["next: dtf coordinator run"])

@@ -46,6 +46,16 @@ class Session:
             self._config = load_config(self.flags)
         return self._config
 
+    def open_log(self) -> AbstractAsyncContextManager[Client]:
+        """A client that reads logs and blobs: of the pool where one runs, else of its server
+        alone, started for that and changing nothing.
+        """
+        from .client import open_client
+
+        if self.open_pool is None:
+            return open_client(self.config)
+        return self.open_pool(reading=True)
+
     @property
     def machine(self) -> bool:
         """Whether stdout is read by a program rather than by a person."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..worker.devices.detect import Detected
 
 DISK_LEAST = 1024**3
-SERVER_LIMIT_S = 10.0
 
 
 class Check(NamedTuple):
@@ -209,21 +208,13 @@ async def _reach(config: Config) -> tuple[list[Check], ExitCode]:
 
 
 async def _ask_server(config: Config) -> tuple[list[Check], ExitCode]:
-    from contextlib import aclosing
-
-    import anyio
-
-    from ..core.adapters.lease import JetStreamLease
     from ..core.client import open_client
+    from .leader import leader_name
 
     async with open_client(config, name="dtf-doctor") as client:
         checks = [Check("server", "ok", client.connection.options.url)]
-        lease = JetStreamLease(client.connection, client.subjects.lease_bucket)
-        holder = ""
-        with anyio.move_on_after(SERVER_LIMIT_S):
-            async with aclosing(lease.watch()) as changes:
-                holder = (await anext(changes)).holder
-        if not holder:
-            fix = "Start one: dtf coordinator run"
-            return [*checks, Check("leader", "missing", "nobody leads", fix)], ExitCode.UNAVAILABLE
-    return [*checks, Check("leader", "ok", holder.partition("/")[0])], ExitCode.PASSED
+        leader = await leader_name(client)
+    if leader is None:
+        fix = "Start one: dtf coordinator run"
+        return [*checks, Check("leader", "missing", "nobody leads", fix)], ExitCode.UNAVAILABLE
+    return [*checks, Check("leader", "ok", leader)], ExitCode.PASSED

@@ -33,6 +33,12 @@ LOOKS: dict[str, Look] = {
     "submitted": Look("◌", "Q", "submitted", "dim"),
     "open": Look("◌", "Q", "open", "dim"),
     "settled": Look("✔", "P", "settled", "green"),
+    "active": Look("▶", "R", "active", "cyan"),
+    "replaced": Look("↷", "X", "replaced", "dim"),
+    # attempts
+    "assigned": Look("◌", "Q", "assigned", "dim"),
+    "returned": Look("↷", "B", "returned", "dim"),
+    "closed": Look("↷", "X", "closed", "yellow"),
     # workers, coordinators
     "up": Look("✔", "+", "up", "green"),
     "joined": Look("✔", "+", "up", "green"),
@@ -40,6 +46,7 @@ LOOKS: dict[str, Look] = {
     "follower": Look("◌", "o", "follower", "dim"),
     "draining": Look("↷", "D", "draining", "yellow"),
     "drained": Look("↷", "D", "drained", "yellow"),
+    "superseded": Look("◌", "-", "superseded", "dim"),
     "left": Look("◌", "-", "left", "dim"),
     # checks of the doctor
     "ok": Look("✔", "+", "ok", "green"),

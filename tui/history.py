@@ -52,9 +52,7 @@ class History:
         if self.client is not None:
             yield self.client
             return
-        opener = current().open_pool
-        assert opener is not None
-        async with opener(reading=True) as client:
+        async with current().open_log() as client:
             yield client
 
     async def rows(self, sql: str, *params: Any) -> Rows:
@@ -136,12 +134,13 @@ async def open_history() -> AsyncIterator[History]:
 
 
 def _open_file(config: Config) -> Any:
-    path = config.data_dir / "history.duckdb"
+    from ..projections.database import database_path
+    from ..projections.queries import open_database_readonly
+
+    path = database_path(config.data_dir, config.pool, local=True)
     if not path.exists():
         raise NotFound(
             f"there is no history in {config.data_dir}, and no pool runs there",
             remedy="Run something first: dtf run SUITE (or name a server: --server).",
         )
-    from ..projections.queries import open_database_readonly
-
     return open_database_readonly(path)

@@ -19,6 +19,7 @@ from ..core.session import current
 from .console import say, warn
 from .following import conclude, follow_to_end
 from .formats import plural, short_run
+from .leader import demand_leader
 from .next_step import command
 from .suites import (
     Chosen,
@@ -119,6 +120,7 @@ async def run_chosen(
     assert opener is not None
     cpu_milli, memory_bytes = largest(chosen)
     async with opener(workers=workers, cpu_milli=cpu_milli, memory_bytes=memory_bytes) as client:
+        await demand_leader(client)
         submission = await make_submission(client, chosen, wishes)
         if wishes.key is not None:
             await say_known(client, submission)
@@ -282,6 +284,7 @@ async def _retry(run: str, task: str | None, failed: bool, workers: int | None) 
     async with open_history() as history:
         found = await history.run(run)
     async with opener(workers=workers) as client:
+        await demand_leader(client)
         view = await client.view(found)
         submission = repeat_submission(
             view, publisher=current().config.publisher, task=task, failed=failed
