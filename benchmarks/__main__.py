@@ -24,7 +24,8 @@ from .figures import Figure
 PARTS = {
     "tasks": "throughput:measure_tasks",
     "queue": "queue:measure_queue",
-    "replay": "replay:measure_replay",
+    "fold": "fold:measure_fold",
+    "project": "project:measure_project",
     "loss": "loss:measure_loss",
     "log": "log:measure_log",
 }
