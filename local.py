@@ -54,7 +54,7 @@ DRAIN_S = 0.5
 """What workers still run when the pool closes belongs to no command any more."""
 GRACE_S = 3.0
 LOOK_S = 0.05
-RESTARTS_MAX = 5
+RESTARTS_MAX = 3
 """Restarts of one worker in a pool's life; one that dies more often has a cause to be found."""
 
 
@@ -226,6 +226,8 @@ class Services:
         self.children: list[Process] = []
         self.closing = False
         self._projector: Projector | None = None
+        self._awaited: set[str] = set()
+        """Workers that have not joined yet."""
 
     async def start(self, group: TaskGroup) -> None:
         """A leader decides, the projector writes, every worker has joined."""
@@ -250,9 +252,10 @@ class Services:
         queries = QueryService(self.connection, self._projector)
         group.start_soon(queries.run, name="queries")
         names = [f"{self.config.worker[:60]}-{number + 1}" for number in range(self.workers)]
+        self._awaited = set(names)
         for name in names:
             group.start_soon(self._keep_worker, name, name == names[0], name=f"worker {name}")
-        await self._joined(log, subjects.worker("*"), before, set(names))
+        await self._joined(log, subjects.worker("*"), before)
 
     async def close(self) -> None:
         """Workers have left in order, and the history holds everything up to now."""
@@ -260,35 +263,44 @@ class Services:
         await end(self.children, DRAIN_S, GRACE_S)
         await self._caught_up()
 
-    async def _joined(self, log: JetStreamLog, subject: str, after: int, names: set[str]) -> None:
-        """Every named worker has joined after `after`; raises when one does not in time."""
-        if not names:
+    async def _joined(self, log: JetStreamLog, subject: str, after: int) -> None:
+        """Every awaited worker has joined after `after`; raises when one does not in time."""
+        if not self._awaited:
             return
         with anyio.move_on_after(JOIN_LIMIT_S):
             async with aclosing(log.read([subject], after, name="dtf-local")) as batches:
                 async for messages in batches:
-                    names -= {message.subject.rpartition(".")[2] for message in messages}
-                    if not names:
+                    self._awaited -= {each.subject.rpartition(".")[2] for each in messages}
+                    if not self._awaited:
                         return
-        logs = self.config.data_dir / "workers"
         raise DtfError(
-            f"workers {', '.join(sorted(names))} did not start within {JOIN_LIMIT_S:.0f} s",
-            remedy=f"Read their logs in {logs}.",
+            f"workers {', '.join(sorted(self._awaited))} did not start within {JOIN_LIMIT_S:.0f} s",
+            remedy=f"Read their logs in {self.config.data_dir / 'workers'}.",
         )
 
     async def _keep_worker(self, name: str, detect: bool) -> None:
-        """The worker runs; started again when it dies by itself, some times."""
+        """The worker runs; started again when it dies by itself, some times.
+
+        Raises `DtfError` when it could never join; without one of several workers a pool goes on.
+        """
         home = self.config.data_dir / "workers" / name
         argv, env = worker_command(self.config, name, self.workers, detect=detect)
+        log_file = home.with_suffix(".log")
         for attempt in range(RESTARTS_MAX + 1):
-            process = await spawn(argv, env, home, home.with_suffix(".log"))
+            process = await spawn(argv, env, home, log_file)
             self.children.append(process)
             code = await process.wait()
             if self.closing:
                 return
             self.children.remove(process)
-            warn(f"worker {name} ended with {code}; see {home.with_suffix('.log')}")
+            if attempt < RESTARTS_MAX and name not in self._awaited:
+                warn(f"worker {name} ended with {code} and is started again; see {log_file}")
             await asyncio.sleep(0.1 * 2**attempt)
+        if name in self._awaited:
+            raise DtfError(
+                f"worker {name} does not start: {_last_line(log_file)}", remedy=f"See {log_file}."
+            )
+        warn(f"worker {name} ended {RESTARTS_MAX + 1} times; it is not started again")
 
     async def _caught_up(self) -> None:
         """The projector has written the last event of the log, or its time is up."""
@@ -300,6 +312,12 @@ class Services:
         if self._projector is not None:
             with anyio.move_on_after(CATCH_UP_LIMIT_S):
                 await self._projector.reached(last)
+
+
+def _last_line(file: Path) -> str:
+    """What a process said last."""
+    lines = file.read_text(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it said nothing"
 
 
 def worker_command(
