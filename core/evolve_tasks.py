@@ -71,20 +71,21 @@ def sweep_assigned(
         name, number = parts[0], parts[1]
         # Leaders give a group's tasks in order: a right guess is cheaper than taking an id apart.
         if group is not None and name == expected and number == "1" and name not in run.tasks:
-            task = run.tasks[name] = Task(run, group, place, name)
+            tries = 1
+            task = run.tasks[name] = Task(run, group, place, name, tries)
         else:
             tried = _task_to_try(run, name, number)
             if isinstance(tried, str):
                 voids[index] = tried
                 continue
             task = tried
+            task.tries = tries = task.tries + 1
+            task.delay_ms = 0
         group, place = task.group, task.index + 1
         if place < group.size and not group.verdicts[place]:
             expected = f"{group.name}-{place}"
         else:
             group = None
-        task.tries = tries = task.tries + 1
-        task.delay_ms = 0
         attempt = Attempt(task, token, tries, owner, event.incarnation, event.devices, sequence)
         if worker.ended:
             attempt.orphaned = worker.ended
