@@ -167,11 +167,10 @@ async def audit_tail(
     kinds
         Only these types, such as TaskSettled,RunSettled.
     """
-    from ..core.client import open_client
     from .audit import read_lines
 
     wanted = _kinds(kinds or [])
-    async with open_client(current().config) as client:
+    async with current().open_log() as client:
         lines = read_lines(
             client.log,
             client.config.pool,
@@ -264,12 +263,11 @@ async def projector_rebuild(*, database: Path | None = None) -> Record:
     database
         DuckDB file; in the data directory by default. No projector may hold it.
     """
-    from ..core.client import open_client
     from .process import rebuild
 
     config = current().config
     path = database or _database(config)
-    async with open_client(config) as client:
+    async with current().open_log() as client:
         found = await rebuild(client.log, config.pool, path)
     same = None if found.differing is None else not found.differing
     fields = [
