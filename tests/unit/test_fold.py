@@ -380,6 +380,20 @@ def test_a_step_alone_is_the_sweep_of_one_event() -> None:
     assert digest(alone) == digest(world.pool)
 
 
+def test_a_watched_step_sees_every_event_of_its_type() -> None:
+    seen: list[tuple[str, int]] = []
+
+    def watched(pool: Pool, subject: Subject, event: e.TaskSettled, *at: int) -> str:
+        seen.append((event.task, pool.runs[subject.run].settled_tasks))
+        return STEPS[e.TaskSettled](pool, subject, event, *at)
+
+    world = World()
+    run = world.submit(count=3)
+    world.fold = Fold("main", world.pool, {**STEPS, e.TaskSettled: watched})
+    world.valid(f"ruling.{run}", *(world.settlement(f"g-{index}") for index in range(3)))
+    assert seen == [("g-0", 0), ("g-1", 1), ("g-2", 2)]
+
+
 def test_numbers_beyond_python_s_text_limit_are_no_tasks() -> None:
     world = World()
     run = world.submit()
