@@ -145,14 +145,17 @@ def failure_line(task: TaskView, width: int, *, plain: bool) -> Text:
 class ProgressView:
     """Shows a run on a console while it goes on; use as a context manager, call `update` often."""
 
-    def __init__(self, console: Console, *, wanted: bool, started_s: float) -> None:
+    def __init__(
+        self, console: Console, *, wanted: bool, started_s: float, live: bool | None = None
+    ) -> None:
+        """`live`: draw again and again; None: where the stream is a terminal that can."""
         self.console = console
         self.plain = ascii_only(console)
         self.wanted = wanted
+        if live is None:  # the stream itself is asked: FORCE_COLOR makes no terminal of a pipe
+            live = console.file.isatty() and not console.is_dumb_terminal
         self._live = (
-            Live(console=console, auto_refresh=False, transient=True)
-            if (wanted and console.is_terminal and not console.is_dumb_terminal)
-            else None
+            Live(console=console, auto_refresh=False, transient=True) if wanted and live else None
         )
         self._started_s = started_s
         self._drawn_s = started_s

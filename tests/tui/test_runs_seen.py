@@ -118,11 +118,19 @@ def test_a_terminal_shows_what_runs_and_for_how_long() -> None:
     story = Story(PLAIN, keep_cases=False)
     story.start("load-1", "box-7")
     screen = console(100, color=True)
-    with ProgressView(screen, wanted=True, started_s=0.0) as view:
+    with ProgressView(screen, wanted=True, started_s=0.0, live=True) as view:
         view.update(story.view, 1.0)
         at_work = view.progress(story.view, 4.0).at_work
     assert at_work == [("load[1]", "box-7", 3.0)]
     assert "load[1]" in shown(screen)
+
+
+def test_forced_colour_makes_no_terminal_of_a_pipe() -> None:
+    screen = console(100, color=True)
+    with ProgressView(screen, wanted=True, started_s=0.0) as view:
+        view.update(finished().view, 11.0)
+    assert "\x1b[1A" not in shown(screen)
+    assert "7 of 7 tasks done" in shown(screen)
 
 
 def test_nothing_is_shown_when_it_is_not_wanted() -> None:
