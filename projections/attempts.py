@@ -16,62 +16,82 @@ from ..core.events import (
     WorkerLost,
 )
 from ..core.fold import Judged
-from ..core.model import ABSENT
+from ..core.model import ABSENT, Output
+from ..core.state import VERDICT_CODE
 from ..core.subjects import Subject
 from .ledger import Ledger
 from .members import worker_ended
-from .records import NOTHING_MEASURED, AttemptRecord, Row, TaskRecord, small
+from .records import (
+    CAUSE_CODE,
+    FINISHED,
+    RETURNED,
+    AttemptRecord,
+    Row,
+    RunRecord,
+    TaskRecord,
+    small,
+)
 
 
 def on_assign(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: int) -> None:
     """A message of the leader to one worker."""
+    worker = ledger.workers.get(subject.owner)
+    run: RunRecord | None = None
     for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False)):
         if void:
             continue
         if type(event) is TaskAssigned:
-            _assigned(ledger, subject, event, base | index, us)
+            if run is None or run.run.id != event.run:
+                run = ledger.runs[event.run]
+            assert worker is not None
+            _assigned(ledger, run, worker.key, event, base | index, us)
         elif type(event) is AttemptRevoked:
-            ledger.touch_attempt(ledger.attempts[event.token], base | index, us)
+            ledger.attempts[event.token].touch(base | index, us)
         elif type(event) is WorkerLost:
             worker_ended(ledger, subject.owner, "lost", event.reason, base | index, us)
 
 
-def _assigned(ledger: Ledger, subject: Subject, event: TaskAssigned, pos: int, us: int) -> None:
-    token = event.token
+def _assigned(
+    ledger: Ledger, run: RunRecord, worker: int, event: TaskAssigned, pos: int, us: int
+) -> None:
+    token, params = event.token, event.params
     attempt = ledger.pool.open[token]
-    run = ledger.runs[event.run]
     task = attempt.task
+    group = run.by_group[task.group]
     record = run.tasks.get(task.id)
-    group = run.groups[task.group.name]
     if record is not None:
-        ledger.touch_task(record, pos, us)
+        record.touch(pos, us)
     elif not task.settled:
         record = run.tasks[task.id] = TaskRecord(task, group, pos, us)
-        ledger.dirty_tasks.append(record)
-    params = event.params
     head: Row = (
-        group.pos, task.index, attempt.number, token, ledger.workers[subject.owner].key, pos, us,
+        group.pos, task.index, attempt.number, token, worker, pos, us,
         None if params is ABSENT else str(params, "utf-8", "replace"), event.devices or None,
     )  # fmt: skip
-    opened = ledger.attempts[token] = AttemptRecord(attempt, record, head, pos, us)
-    ledger.dirty_attempts.append(opened)
+    ledger.attempts[token] = AttemptRecord(attempt, record, head, pos, us)
     run.attempts += 1
     if run.first_us is None:
         run.first_us = us
-    ledger.touch_run(run, pos, us)
+    run.pos, run.us = pos, us
+    if not run.dirty:
+        ledger.touch_run(run, pos, us)
 
 
 def on_attempt(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: int) -> None:
     """A message of a worker about its attempts of one run."""
     attempts = ledger.attempts
+    add = ledger.facts["attempts"].append
     for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False)):
         if void:
             continue
         pos = base | index
         if type(event) is AttemptFinished:
             record = attempts.pop(event.token)
-            ledger.facts["attempts"].append(_finished_row(record, event, pos, us))
-            _ended(ledger, record, pos, us)
+            add(_finished_row(record, event, pos, us))
+            if record.stored:
+                ledger.drop_attempt(record)
+            task = record.task
+            if task is not None:
+                task.pos, task.us, task.dirty = pos, us, True
         elif type(event) is CasesReported:
             _cases(ledger, attempts[event.token], event, pos, us)
         elif type(event) is ArtifactStored:
@@ -81,53 +101,39 @@ def on_attempt(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: 
         elif type(event) is AttemptStarted:
             record = attempts[event.token]
             record.started_us = us
-            ledger.touch_attempt(record, pos, us)
-            if record.task is not None and not record.task.gone:
-                ledger.touch_task(record.task, pos, us)
+            record.touch(pos, us)
+            if record.task is not None:
+                record.task.touch(pos, us)
         elif type(event) is AttemptReturned:
             record = attempts.pop(event.token)
-            row = record.closed("returned", None, event.reason, pos, us)
-            ledger.facts["attempts"].append(row)
-            _ended(ledger, record, pos, us)
-
-
-def _ended(ledger: Ledger, record: AttemptRecord, pos: int, us: int) -> None:
-    ledger.drop_attempt(record)
-    task = record.task
-    if task is not None and not task.gone:
-        ledger.touch_task(task, pos, us)
+            add(record.closed(RETURNED, None, event.reason, pos, us))
+            ledger.drop_attempt(record)
+            if record.task is not None:
+                record.task.touch(pos, us)
 
 
 def _finished_row(record: AttemptRecord, event: AttemptFinished, pos: int, us: int) -> Row:
-    value = event.value
-    attempt = record.attempt
-    start = (
-        *record.head, record.started_us, pos, us, "finished", event.verdict._value_,
-        event.cause._value_, attempt.orphaned or None, attempt.revoked or None,
-        float(event.duration_us), small(event.exit_code), event.message or None,
-        None if value is ABSENT else str(value, "utf-8", "replace"),
-    )  # fmt: skip
-    if event.usage is None and event.placement is None and event.output is None:
-        return start + NOTHING_USED
-    return start + _used(event)
-
-
-NOTHING_USED: Row = NOTHING_MEASURED[4:]
-
-
-def _used(event: AttemptFinished) -> Row:
-    """cpu_us .. output_tail."""
-    usage, placed, output = event.usage, event.placement, event.output
+    attempt, value, usage, placed = record.attempt, event.value, event.usage, event.placement
     cpu = rss = None
     if usage is not None:
         cpu = None if usage.cpu_us is None else float(usage.cpu_us)
         rss = None if usage.peak_rss_bytes is None else float(usage.peak_rss_bytes)
-    where: Row = (None, None, None)
-    if placed is not None:
-        where = (placed.requested, placed.actual, placed.detail or None)
-    if output is None:
-        return (cpu, rss, *where, None, None, None, None)
-    return (cpu, rss, *where, output.digest, output.bytes, output.truncated, output.tail or None)
+    return (
+        *record.head, record.started_us, pos, us, FINISHED, VERDICT_CODE[event.verdict],
+        CAUSE_CODE[event.cause], attempt.orphaned or None, attempt.revoked or None,
+        float(event.duration_us), small(event.exit_code), event.message or None,
+        None if value is ABSENT else str(value, "utf-8", "replace"), cpu, rss,
+        *(NOWHERE if placed is None else (placed.requested, placed.actual, placed.detail or None)),
+        *(SILENT if event.output is None else _output(event.output)),
+    )  # fmt: skip
+
+
+NOWHERE: Row = (None, None, None)
+SILENT: Row = (None, None, None, None)
+
+
+def _output(output: Output) -> Row:
+    return (output.digest, output.bytes, output.truncated, output.tail or None)
 
 
 def _place(record: AttemptRecord) -> Row:

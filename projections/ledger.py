@@ -9,7 +9,7 @@ asks. Taking often or rarely changes no row (protocol F8).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..core.events import RangeSettled
@@ -68,8 +68,6 @@ class Ledger:
         self.workers: dict[str, WorkerRecord] = {}
         self.facts: dict[str, list[Row]] = {name: [] for name in FACTS}
         self.dirty_runs: list[RunRecord] = []
-        self.dirty_tasks: list[TaskRecord] = []
-        self.dirty_attempts: list[AttemptRecord] = []
         self.dirty_workers: list[WorkerRecord] = []
         self.gone: dict[str, list[Row]] = {name: [] for name in LIVE_KEYS}
 
@@ -98,23 +96,22 @@ class Ledger:
         facts = {name: rows for name, rows in self.facts.items() if rows}
         self.facts = {name: [] for name in FACTS}
         live = {
-            "attempts": self._take(self.dirty_attempts, "attempts"),
+            "attempts": self._take(self.attempts.values(), "attempts"),
             "tasks": self._take_tasks(),
             "tallies": self._take_tallies(),
             "runs": self._take(self.dirty_runs, "runs"),
             "workers": self._take(self.dirty_workers, "workers"),
         }
-        self.dirty_attempts, self.dirty_tasks = [], []
         self.dirty_runs, self.dirty_workers = [], []
         self.gone = {name: [] for name in LIVE_KEYS}
         return Delta(facts, {name: each for name, each in live.items() if each.gone or each.rows})
 
     def _take(
-        self, dirty: list[AttemptRecord] | list[RunRecord] | list[WorkerRecord], table: str
+        self, records: Iterable[AttemptRecord | RunRecord | WorkerRecord], table: str
     ) -> LiveChange:
         gone, rows = self.gone[table], []
-        for record in dirty:
-            if not record.dirty:  # closed meanwhile
+        for record in records:
+            if not record.dirty:
                 continue
             record.dirty = False
             if record.stored:
@@ -125,14 +122,15 @@ class Ledger:
 
     def _take_tasks(self) -> LiveChange:
         gone, rows = self.gone["tasks"], []
-        for record in self.dirty_tasks:
-            record.dirty = False
-            if record.gone:
-                continue
-            if record.stored:
-                gone.append((record.group.pos, record.task.index))
-            record.stored = True
-            rows.append(record.row())
+        for run in self.runs.values():
+            for record in run.tasks.values():
+                if not record.dirty:
+                    continue
+                record.dirty = False
+                if record.stored:
+                    gone.append((record.group.pos, record.task.index))
+                record.stored = True
+                rows.append(record.row())
         return LiveChange(gone, rows)
 
     def _take_tallies(self) -> LiveChange:
@@ -161,32 +159,14 @@ class Ledger:
             record.dirty = True
             self.dirty_runs.append(record)
 
-    def touch_task(self, record: TaskRecord, pos: int, us: int) -> None:
-        """The task changed at `pos`."""
-        record.pos, record.us = pos, us
-        if not record.dirty:
-            record.dirty = True
-            self.dirty_tasks.append(record)
-
-    def touch_attempt(self, record: AttemptRecord, pos: int, us: int) -> None:
-        """The open attempt changed at `pos`."""
-        record.pos, record.us = pos, us
-        if not record.dirty:
-            record.dirty = True
-            self.dirty_attempts.append(record)
-
     def drop_task(self, record: TaskRecord) -> None:
-        """The task is open no more."""
-        record.gone = True
+        """The task, taken from its run, is open no more."""
         if record.stored:
-            record.stored = False
             self.gone["tasks"].append((record.group.pos, record.task.index))
 
     def drop_attempt(self, record: AttemptRecord) -> None:
-        """The attempt is open no more."""
-        record.dirty = False
+        """The attempt, taken from `attempts`, is open no more."""
         if record.stored:
-            record.stored = False
             self.gone["attempts"].append((record.key,))
 
     def touch_worker(self, record: WorkerRecord, pos: int, us: int) -> None:

@@ -64,7 +64,7 @@ def _touch_attempts(ledger: Ledger, worker: str, pos: int, us: int) -> None:
     """The worker's open attempts changed: orphaned, or taken over by a new incarnation."""
     for record in ledger.attempts.values():
         if record.attempt.worker == worker:
-            ledger.touch_attempt(record, pos, us)
+            record.touch(pos, us)
 
 
 def on_pool(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: int) -> None:

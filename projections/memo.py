@@ -14,7 +14,7 @@ from msgspec import Struct
 from ..core.snapshot import SnapshotCorrupt, decode_pool, encode_pool
 from ..core.state import VERDICTS, Pool
 from .ledger import Ledger
-from .records import AttemptRecord, GroupRecord, RunRecord, TaskRecord, WorkerRecord
+from .records import AttemptRecord, RunRecord, TaskRecord, WorkerRecord
 
 MEMO_VERSION = 1
 
@@ -144,13 +144,12 @@ def _run(ledger: Ledger, memo: RunMemo) -> RunRecord:
     record.attempts, record.requeues = memo.attempts, memo.requeues
     record.doomed = bool(run.invalid)
     for name, pos in memo.groups:
-        group = record.groups[name] = GroupRecord(run.groups[name], pos)
+        group = record.add_group(run.groups[name], pos)
         verdicts = group.group.verdicts
         group.counts = {v: verdicts.count(code) for code, v in enumerate(VERDICTS, start=1)}
     for name, pos, us in memo.tasks:
         task = run.tasks[name]
-        known = record.tasks[name] = TaskRecord(task, record.groups[task.group.name], pos, us)
-        ledger.dirty_tasks.append(known)
+        record.tasks[name] = TaskRecord(task, record.by_group[task.group], pos, us)
     ledger.touch_run(record, memo.pos, memo.us)
     return record
 
@@ -164,7 +163,6 @@ def _attempt(ledger: Ledger, memo: AttemptMemo) -> AttemptRecord:
     head = msgspec.structs.astuple(memo)[:9]
     record = AttemptRecord(attempt, task, head, memo.pos, memo.us)
     record.started_us = memo.started_us
-    ledger.dirty_attempts.append(record)
     return record
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from ..core.events import TasksSubmitted, WorkerJoined
-from ..core.model import ABSENT, Verdict
+from ..core.model import ABSENT, Cause, Verdict
 from ..core.state import VERDICTS, Attempt, Group, Run, Task
 
 INDEX_BITS = 24
+INDEX_END = 1 << INDEX_BITS
 SEQUENCE_MAX = (1 << 39) - 1
 Row = tuple[Any, ...]
 
@@ -54,6 +56,7 @@ class GroupRecord:
     def __init__(self, group: Group, pos: int) -> None:
         self.group = group
         self.pos = pos
+        """`group_pos`: position of its submission."""
         self.counts: dict[Verdict, int] = {}
         self.written: Row | None = None
         """Its row in `live.tallies`."""
@@ -63,21 +66,21 @@ class GroupRecord:
         return (self.pos, self.group.settled, active, *[counts.get(v, 0) for v in VERDICTS])
 
 
-class TaskRecord:
+class TaskRecord(Struct, gc=False, eq=False):
     """An unsettled task that was assigned at least once."""
 
-    __slots__ = ("dirty", "gone", "group", "pos", "stored", "task", "us")
+    task: Task
+    group: GroupRecord
+    pos: int
+    """Position and time of its last change."""
+    us: int
+    dirty: bool = True
+    stored: bool = False
+    """It has a row in `live.tasks`."""
 
-    def __init__(self, task: Task, group: GroupRecord, pos: int, us: int) -> None:
-        self.task = task
-        self.group = group
-        self.pos = pos
-        """Position and time of its last change."""
-        self.us = us
-        self.dirty = True
-        self.stored = False
-        """It has a row in `live.tasks`."""
-        self.gone = False
+    def touch(self, pos: int, us: int) -> None:
+        """It changed at `pos`."""
+        self.pos, self.us, self.dirty = pos, us, True
 
     def row(self) -> Row:
         t = self.task
@@ -92,24 +95,22 @@ class TaskRecord:
                 self.pos, self.us)  # fmt: skip
 
 
-class AttemptRecord:
+class AttemptRecord(Struct, gc=False, eq=False):
     """An open attempt. `head` starts its row, open or closed."""
 
-    __slots__ = ("attempt", "dirty", "head", "open", "pos", "started_us", "stored", "task", "us")
+    attempt: Attempt
+    task: TaskRecord | None
+    """None when the task was settled already; it may have been settled since."""
+    head: Row
+    pos: int
+    us: int
+    started_us: int | None = None
+    dirty: bool = True
+    stored: bool = False
 
-    def __init__(
-        self, attempt: Attempt, task: TaskRecord | None, head: Row, pos: int, us: int
-    ) -> None:
-        self.attempt = attempt
-        self.task = task
-        """None when the task was settled already: an assignment always reserves (A4)."""
-        self.head = head
-        self.started_us: int | None = None
-        self.pos = pos
-        self.us = us
-        self.open = True
-        self.dirty = True
-        self.stored = False
+    def touch(self, pos: int, us: int) -> None:
+        """It changed at `pos`."""
+        self.pos, self.us, self.dirty = pos, us, True
 
     @property
     def key(self) -> int:
@@ -123,13 +124,21 @@ class AttemptRecord:
         return (*self.head, self.started_us, self.pos, self.us, state, a.orphaned or None,
                 a.revoked or None)  # fmt: skip
 
-    def closed(self, state: str, cause: str | None, reason: str | None, pos: int, us: int) -> Row:
+    def closed(
+        self, ending: int, cause: Cause | None, reason: str | None, pos: int, us: int
+    ) -> Row:
         """The row of an attempt that ended without a finish."""
-        return (*self.head, self.started_us, pos, us, state, None, cause,
+        code = CAUSE_CODE[cause] if cause is not None else None
+        return (*self.head, self.started_us, pos, us, ending, None, code,
                 reason or self.attempt.orphaned or None, self.attempt.revoked or None,
                 *NOTHING_MEASURED)  # fmt: skip
 
 
+FINISHED, RETURNED, CLOSED = 1, 2, 3
+"""How an attempt ended, in `fact.attempts.ending`."""
+CAUSE_CODE = {cause: code for code, cause in enumerate(Cause, start=1)}
+"""Verdicts, causes and endings are numbers in the two tables that grow with every task: a short
+string costs the appender four times as much. The views say the words."""
 NOTHING_MEASURED: Row = (None,) * 13
 """duration_us .. output_tail of an attempt that reported none of them."""
 
@@ -138,13 +147,16 @@ class RunRecord:
     """A run that is neither settled nor rejected."""
 
     __slots__ = (
-        "attempts", "cancel_us", "closed_us", "dirty", "doomed", "first_us", "groups", "opened_us",
-        "pos", "requeues", "run", "stored", "submitted_pos", "submitted_us", "tasks", "us",
+        "attempts", "by_group", "cancel_us", "closed_us", "dirty", "doomed", "first_us", "groups",
+        "opened_us", "pos", "requeues", "run", "stored", "submitted_pos", "submitted_us", "tasks",
+        "us",
     )  # fmt: skip
 
     def __init__(self, run: Run, us: int) -> None:
         self.run = run
         self.groups: dict[str, GroupRecord] = {}
+        self.by_group: dict[Group, GroupRecord] = {}
+        """The same by the fold's own object: quicker than by name."""
         self.tasks: dict[str, TaskRecord] = {}
         self.attempts = 0
         self.requeues = 0
@@ -160,6 +172,11 @@ class RunRecord:
         self.us = us
         self.dirty = False
         self.stored = False
+
+    def add_group(self, group: Group, pos: int) -> GroupRecord:
+        """The run has one group more."""
+        record = self.groups[group.name] = self.by_group[group] = GroupRecord(group, pos)
+        return record
 
     @property
     def key(self) -> int:

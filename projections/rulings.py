@@ -15,21 +15,33 @@ from ..core.events import (
 from ..core.fold import Judged
 from ..core.ids import split_task_id, split_token
 from ..core.model import task_params
+from ..core.state import VERDICT_CODE
 from ..core.subjects import Subject
 from .ledger import Ledger
-from .records import INDEX_BITS, SEQUENCE_MAX, RunRecord, text
+from .records import (
+    CAUSE_CODE,
+    CLOSED,
+    INDEX_BITS,
+    INDEX_END,
+    SEQUENCE_MAX,
+    Row,
+    RunRecord,
+    text,
+)
 
 
 def on_ruling(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: int) -> None:
     """A message of the leader about one run."""
     run = ledger.runs.get(subject.run)
+    add = ledger.facts["tasks"].append
     last = -1
     for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False)):
         if void:
             continue
         last = index
         if type(event) is TaskSettled:
-            _task_settled(ledger, run, event, base | index, us)
+            assert run is not None
+            add(_settled_row(ledger, run, event, base | index, us))
         elif type(event) is TaskRequeued:
             _requeued(ledger, run, event, base | index, us)
         elif type(event) is RangeSettled:
@@ -45,35 +57,27 @@ def on_ruling(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: i
         ledger.touch_run(run, base | last, us)
 
 
-def _task_settled(
-    ledger: Ledger, run: RunRecord | None, event: TaskSettled, pos: int, us: int
-) -> None:
-    assert run is not None
+def _settled_row(ledger: Ledger, run: RunRecord, event: TaskSettled, pos: int, us: int) -> Row:
+    verdict, at = event.verdict, event.at
     record = run.tasks.pop(event.task, None)
     if record is not None:
         group, index, tries = record.group, record.task.index, record.task.tries
-        ledger.drop_task(record)
+        if record.stored:
+            ledger.drop_task(record)
     else:
         name, index = split_task_id(event.task) or ("", 0)
         group, tries = run.groups[name], 0
-    verdict = event.verdict
     group.counts[verdict] = group.counts.get(verdict, 0) + 1
-    at = accepted_position(event)
-    params = None
-    if at is None:
+    accepted = params = None
+    if at is not None and 0 <= at[0] <= SEQUENCE_MAX and 0 <= at[1] < INDEX_END:
+        accepted = at[0] << INDEX_BITS | at[1]
+    else:
         submitted = group.group.submitted
         params = text(task_params(submitted.items, submitted.axes, index))
-    ledger.facts["tasks"].append(
-        (group.pos, index, verdict._value_, event.cause._value_, tries, at, params, pos, us)
-    )
-
-
-def accepted_position(event: TaskSettled) -> int | None:
-    """Position of the accepted finish, or None: settled by a cause, or nonsense of the leader's."""
-    at = event.at
-    if at is None or not 0 <= at[0] <= SEQUENCE_MAX or not 0 <= at[1] < 1 << INDEX_BITS:
-        return None
-    return at[0] << INDEX_BITS | at[1]
+    return (
+        group.pos, index, VERDICT_CODE[verdict], CAUSE_CODE[event.cause], tries, accepted, params,
+        pos, us,
+    )  # fmt: skip
 
 
 def _requeued(
@@ -92,13 +96,13 @@ def _requeued(
     if record is not None and (task is None or not event.keep_open):
         # Of a task that is settled already the attempt is closed whatever the ruling says.
         del ledger.attempts[event.token]
-        row = record.closed("closed", event.cause._value_, None, pos, us)
+        row = record.closed(CLOSED, event.cause, None, pos, us)
         ledger.facts["attempts"].append(row)
         ledger.drop_attempt(record)
     elif record is not None:
-        ledger.touch_attempt(record, pos, us)
+        record.touch(pos, us)
     if task is not None:
-        ledger.touch_task(task, pos, us)
+        task.touch(pos, us)
 
 
 def _range_settled(
@@ -143,7 +147,7 @@ def close_by_ruling(ledger: Ledger, judged: Judged, base: int, us: int) -> None:
     A settled task closes its orphaned attempts; they take the position of that ruling.
     """
     settled = {
-        event.task: (base | index, event.cause._value_)
+        event.task: (base | index, event.cause)
         for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False))
         if not void and type(event) is TaskSettled
     }
@@ -151,5 +155,5 @@ def close_by_ruling(ledger: Ledger, judged: Judged, base: int, us: int) -> None:
     for token in [token for token in ledger.attempts if token not in is_open]:
         record = ledger.attempts.pop(token)
         pos, cause = settled.get(record.attempt.task.id, (base, None))
-        ledger.facts["attempts"].append(record.closed("closed", cause, None, pos, us))
+        ledger.facts["attempts"].append(record.closed(CLOSED, cause, None, pos, us))
         ledger.drop_attempt(record)

@@ -8,9 +8,12 @@
 -- `*_pos` is the position of an event in the log: sequence << 24 | index. It is unique, so it is the
 -- identity of what the event made: `group_pos` a group, `worker_pos` an incarnation, `assigned_pos`
 -- an attempt. `*_us` is the server's time of the message in Unix microseconds, UTC.
--- Unknown is NULL. `duration_us`, `cpu_us` and `peak_rss_bytes` are DOUBLE in `fact.attempts` only
--- because the appender takes Python floats and small integers as they are and casts the rest
--- slowly; values are whole numbers below 2^53.
+-- Unknown is NULL.
+--
+-- `fact.attempts` and `fact.tasks` grow with every task, so they are made for the appender: it takes
+-- floats and small integers as they are, casts small integers to BIGINT slowly, and needs four
+-- times as long for a short string. Hence `duration_us` .. `peak_rss_bytes` are DOUBLE (whole numbers
+-- below 2^53), and verdicts, causes and endings are codes that the views turn into words.
 
 CREATE SCHEMA fact;
 CREATE SCHEMA live;
@@ -26,7 +29,7 @@ CREATE TABLE fact.groups (
 CREATE TABLE fact.attempts (
     group_pos BIGINT, task_index INTEGER, attempt INTEGER, token VARCHAR, worker_pos BIGINT,
     assigned_pos BIGINT, assigned_us BIGINT, params VARCHAR, devices VARCHAR[],
-    started_us BIGINT, pos BIGINT, at_us BIGINT, state VARCHAR, verdict VARCHAR, cause VARCHAR,
+    started_us BIGINT, pos BIGINT, at_us BIGINT, ending INTEGER, verdict INTEGER, cause INTEGER,
     reason VARCHAR, revoked VARCHAR, duration_us DOUBLE, exit_code INTEGER, message VARCHAR,
     value VARCHAR, cpu_us DOUBLE, peak_rss_bytes DOUBLE, requested VARCHAR, actual VARCHAR,
     placement_detail VARCHAR, output_digest VARCHAR, output_bytes BIGINT, output_truncated BOOLEAN,
@@ -34,7 +37,7 @@ CREATE TABLE fact.attempts (
 );
 
 CREATE TABLE fact.tasks (
-    group_pos BIGINT, task_index INTEGER, verdict VARCHAR, cause VARCHAR, attempts INTEGER,
+    group_pos BIGINT, task_index INTEGER, verdict INTEGER, cause INTEGER, attempts INTEGER,
     attempt_pos BIGINT, params VARCHAR, pos BIGINT, at_us BIGINT
 );
 

@@ -6,7 +6,7 @@ from ..core.events import CancelRequested, RunSubmitted, TasksSubmitted
 from ..core.fold import Judged
 from ..core.subjects import Subject
 from .ledger import Ledger
-from .records import GroupRecord, RunRecord
+from .records import RunRecord
 
 
 def on_run(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: int) -> None:
@@ -53,8 +53,7 @@ def _tasks_submitted(
     ledger: Ledger, subject: Subject, event: TasksSubmitted, pos: int, us: int
 ) -> None:
     record = _open(ledger, subject, pos, us)
-    group = record.run.groups[event.group]
-    record.groups[event.group] = GroupRecord(group, pos)
+    record.add_group(record.run.groups[event.group], pos)
     ledger.facts["groups"].append(record.group_row(event, pos, us))
 
 

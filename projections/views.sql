@@ -3,6 +3,13 @@
 
 CREATE MACRO seq_of(pos) AS pos >> 24;
 CREATE MACRO idx_of(pos) AS (pos & 16777215)::INTEGER;
+-- Codes of verdicts, causes and endings, in the order of `core/model.py` and `records.py`.
+CREATE MACRO verdict_of(code) AS ['passed', 'failed', 'skipped', 'fallback', 'timed_out',
+    'cancelled', 'no_capacity', 'error'][code];
+CREATE MACRO cause_of(code) AS ['done', 'test', 'crash', 'memory', 'fallback', 'wall_limit',
+    'silence_limit', 'queue_limit', 'cancelled', 'worker_lost', 'never_received', 'returned',
+    'setup', 'config', 'device', 'no_capacity', 'scheduler_bug'][code];
+CREATE MACRO ending_of(code) AS ['finished', 'returned', 'closed'][code];
 -- Parameters of task `i` of a matrix; the last axis turns fastest.
 CREATE MACRO axis_params(axes, strides, i) AS '{' || array_to_string(list_transform(
     range(len(strides)),
@@ -94,10 +101,10 @@ FROM fact.cancels;
 CREATE VIEW attempts AS
 SELECT g.run, g.group_name || '-' || a.task_index AS task, g.group_name, a.task_index,
     coalesce(nullif(g.label, ''), g.group_name) AS label, g.hardware, a.params, a.attempt, a.token,
-    w.worker, w.incarnation, a.devices, a.state, a.verdict, a.cause, a.reason, a.revoked,
+    w.worker, w.incarnation, a.devices, coalesce(ending_of(a.ending), a.state) AS state,
+    verdict_of(a.verdict) AS verdict, cause_of(a.cause) AS cause, a.reason, a.revoked,
     make_timestamptz(a.assigned_us) AS assigned_at, make_timestamptz(a.started_us) AS started_at,
-    CASE WHEN a.state IN ('assigned', 'running') THEN NULL ELSE make_timestamptz(a.at_us) END
-        AS ended_at,
+    CASE WHEN a.ending IS NOT NULL THEN make_timestamptz(a.at_us) END AS ended_at,
     a.duration_us::BIGINT AS duration_us, a.exit_code, a.message, a.value,
     a.cpu_us::BIGINT AS cpu_us, a.peak_rss_bytes::BIGINT AS peak_rss_bytes, a.requested, a.actual,
     a.placement_detail, a.output_digest, a.output_bytes, a.output_truncated, a.output_tail,
@@ -118,7 +125,8 @@ FROM fact.requeues q JOIN fact.groups g USING (group_pos);
 CREATE VIEW tasks AS
 SELECT g.run, g.group_name || '-' || t.task_index AS task, g.group_name, t.task_index,
     coalesce(nullif(g.label, ''), g.group_name) AS label, coalesce(t.params, a.params) AS params,
-    g.hardware, 'settled' AS state, t.verdict, t.cause, t.attempts, w.worker,
+    g.hardware, 'settled' AS state, verdict_of(t.verdict) AS verdict, cause_of(t.cause) AS cause,
+    t.attempts, w.worker,
     a.attempt AS accepted_attempt, a.duration_us::BIGINT AS duration_us, a.exit_code, a.message,
     a.value, a.cpu_us::BIGINT AS cpu_us, a.peak_rss_bytes::BIGINT AS peak_rss_bytes, a.requested,
     a.actual, a.output_digest, a.output_tail, make_timestamptz(t.at_us) AS settled_at,
