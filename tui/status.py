@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -41,7 +42,8 @@ async def status(
     async with open_history() as history:
         if not watch:
             return await status_record(history)
-        await _watch(history)
+        with suppress(asyncio.CancelledError):  # Ctrl-C is how watching ends
+            await _watch(history)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+import msgspec
 from acceptance.cli_process import Place
 
 
@@ -81,3 +82,29 @@ def test_history_outlives_the_pool_and_is_found_by_any_beginning(place: Place) -
     assert events[0] == "RunSubmitted"
     assert events[-1] == "RunSettled"
     assert "TaskSettled" in events
+
+
+def test_a_run_is_asked_about_in_every_way(place: Place) -> None:
+    suite = place.suite(
+        """
+        [[task]]
+        name = "check"
+        command = ["bash", "-c", "exit {n}"]
+        matrix = { n = [0, 3] }
+        """
+    )
+    ran = place.dtf("run", suite, "--junit", "out/junit.xml", "-q")
+    assert (ran.status, ran.err) == (1, "")
+    junit = (place.directory / "out" / "junit.xml").read_text()
+    assert 'tests="2" failures="1"' in junit
+    assert place.dtf("report", "junit", "last").out == junit
+    assert "check" in place.dtf("report", "md", "last").out
+    rows = place.dtf("sql", "SELECT task, verdict FROM tasks ORDER BY task", "-o", "csv").out
+    assert rows == "task,verdict\ncheck-0,passed\ncheck-1,failed\n"
+    tail = place.dtf("audit", "tail", "--kinds", "RunSettled", "--json").json()
+    assert [row["type"] for row in tail["rows"]] == ["RunSettled"]
+    listed = place.dtf("task", "ls", "last", "--failed", "-o", "jsonl").out
+    assert msgspec.json.decode(listed)["task"] == "check-1"
+    shown = place.dtf("task", "show", "last/check-1", "--json").json()
+    assert shown["schema"] == "dtf.task/1"
+    assert [attempt["exit_code"] for attempt in shown["attempts"]] == [3]
