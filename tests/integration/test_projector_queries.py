@@ -155,8 +155,8 @@ async def test_a_row_that_no_message_holds_is_refused(ask: Any) -> None:
 
 
 async def test_a_query_that_fails_late_is_an_error_not_a_short_answer(ask: Any) -> None:
+    late = "SELECT CASE WHEN range > 150000 THEN error('late') END FROM range(200000)"
     with pytest.raises(QueryRefused, match="late"):
-        late = "SELECT CASE WHEN range > 150000 THEN error('late') END FROM range(200000)"
         await ask(late, rows_max=1_000_000)
 
 
