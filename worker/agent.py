@@ -121,7 +121,7 @@ class Agent:
         file behind.
         """
         self._processes.start()
-        self._shop.open()
+        self._shop.area.open()
         self.links.on_reconnect.append(self._beat)
         try:
             facts = await asyncio.to_thread(detect, ask_drivers=self.options.detect)

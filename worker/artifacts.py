@@ -38,6 +38,8 @@ def collect(scratch: Path, globs: Sequence[str], files_max: int, bytes_max: int)
     """
     notes: list[str] = []
     found: dict[str, Artifact] = {}
+    if scratch.is_symlink():
+        return Collected([], ["artifacts: the scratch directory was replaced by a link"])
     root = scratch.resolve()
     for pattern in globs:
         if pattern.startswith("/") or ".." in Path(pattern).parts:

@@ -43,7 +43,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Must end in ".<key>"; finds processes that left the group."""
     cwd: str
     scratch: str
-    """Is made; is removed again at the end when it is empty."""
+    """An empty directory with mode 0700."""
     output_path: str
     """Written only when the output exceeds 4 KiB."""
     output_max: int
@@ -76,7 +76,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     alive: int = 0
     """Processes that could not be killed."""
     scratch_left: bool = False
-    """The scratch directory holds something."""
+    """The scratch directory holds something, or is no longer what it was."""
 
 
 class Listener:

@@ -310,7 +310,6 @@ class Supervisor:
         environment = {**self.environment, **order["env"], MARKER: order["marker"]}
         stage = "setup"
         try:
-            os.mkdir(order["scratch"], 0o700)
             os.chdir(order["cwd"])
             stage = "program"
             pid = os.posix_spawn(
@@ -327,7 +326,6 @@ class Supervisor:
             )
         except (OSError, ValueError) as error:
             os.close(reader)
-            remove_empty(order["scratch"])
             self.tell("refused", key, stage, str(error))
             return
         finally:
@@ -594,7 +592,7 @@ class Supervisor:
             "tail": attempt.tail,
             "left": attempt.left,
             "alive": len(attempt.known),
-            "scratch_left": not remove_empty(attempt.scratch),
+            "scratch_left": not is_empty(attempt.scratch),
         }
 
     def childless(self) -> bool:
@@ -654,15 +652,16 @@ def find_program(name: str, environment: dict[str, str]) -> str:
     raise FileNotFoundError(errno.ENOENT, "not found on PATH", name)
 
 
-def remove_empty(folder: str) -> bool:
-    """Whether the directory is gone now; it stays when it holds anything."""
+def is_empty(folder: str) -> bool:
+    """Whether the directory is there, holds nothing and is as open as it was made."""
     try:
-        os.rmdir(folder)
-    except FileNotFoundError:
-        return True
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
-    return True
+    try:
+        return not os.listdir(fd) and os.fstat(fd).st_mode & 0o7777 == 0o700
+    finally:
+        os.close(fd)
 
 
 def boot_ticks() -> int:

@@ -11,7 +11,6 @@ import asyncio
 import codecs
 import logging
 import os
-import shutil
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from .runners.command import (
 from .runners.outcome import Outcome, judge_process, judge_refusal
 from .runners.python import python_line
 from .runners.report import Report
+from .scratch import ScratchArea
 
 log = logging.getLogger("dtf.worker")
 INLINE_OUTPUT_MAX = 3072
@@ -78,30 +78,18 @@ class Workshop:
         self.devices = devices
         self.told = told
         self.stopping = False
-        self.folder = options.data_dir / "attempts" / random_id(12)
+        self.area = ScratchArea(options.data_dir / "attempts", self._in_thread)
         self.live_inflight = 0
         self._attempts: dict[str, Isolated] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys = 0
-        self._lock = -1
-
-    def open(self) -> None:
-        """A scratch area of our own exists; those of agents that died are being removed."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_file(self.folder.with_suffix(".lock"))
-        self.folder.mkdir(mode=0o700)
-        self.spawn(asyncio.to_thread(remove_abandoned, self.folder.parent), "remove old scratch")
 
     async def close(self) -> None:
         """Nothing of ours is left in the file system. Attempts must have ended before."""
         self.stopping = True
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.to_thread(shutil.rmtree, self.folder, True)
-        if self._lock >= 0:
-            self.folder.with_suffix(".lock").unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = -1
+        await asyncio.to_thread(self.area.close)
 
     def start(self, machine: Machine, attempt: Attempt) -> None:
         """The attempt is on its way; its end is told to `machine` exactly once."""
@@ -125,6 +113,9 @@ class Workshop:
     def over(self, attempt: Attempt) -> None:
         self._attempts.pop(attempt.token, None)
         self.told()
+
+    def _in_thread(self, work: Callable[[], None], name: str) -> None:
+        self.spawn(asyncio.to_thread(work), name)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task that `close` waits for."""
@@ -153,7 +144,8 @@ class Isolated(Listener):
         self.machine = machine
         self.attempt = attempt
         self.key = key
-        self.scratch = str(shop.folder / str(key))
+        self.scratch = ""
+        """Its directory, from launch to end."""
         self.report = Report()
         self.notes: list[str] = []
         self.limit = ""
@@ -167,6 +159,8 @@ class Isolated(Listener):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._measuring = False
         self._measured_at = 0.0
+        self._dirty = False
+        """Something lies in or beside its directory."""
 
     # -- the way to its process -------------------------------------------------------------------
     def begin(self) -> None:
@@ -206,9 +200,14 @@ class Isolated(Listener):
 
     def _launch(self) -> None:
         try:
+            self.scratch = self.shop.area.take()
             order = self._order()
         except BadTask as error:
             self._end(Outcome(Verdict.ERROR, Cause.CONFIG, str(error)))
+            return
+        except OSError as error:
+            text = f"no scratch directory could be made: {error}"
+            self._end(Outcome(Verdict.ERROR, Cause.SETUP, text))
             return
         self.shop.processes.run(self.key, order, self)
 
@@ -221,7 +220,7 @@ class Isolated(Listener):
         return Order(
             argv=argv,
             env=task_environment(attempt, params, scratch, bundle, self.shop.devices),
-            marker=f"{self.shop.folder.name}.{self.key}",
+            marker=f"{self.shop.area.name}.{self.key}",
             cwd=folder,
             scratch=scratch,
             output_path=str(output_path(scratch)),
@@ -286,7 +285,10 @@ class Isolated(Listener):
                 self._report_file = os.open(
                     report_path(self.scratch), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
                 )
-            except OSError:
+            except FileNotFoundError:
+                return False
+            except OSError:  # it is no file
+                self._dirty = True
                 return False
         found = False
         while data := os.read(self._report_file, 1 << 20):
@@ -399,10 +401,11 @@ class Isolated(Listener):
         }
         if end is not None and len(end.value):
             ended["value"] = end.value
-        dirty = facts.scratch_left or bool(facts.stored) or digest is not None
-        self._end(judge_process(self.attempt.spec, facts, self.report), dirty, **ended)
+        if facts.scratch_left or facts.alive or facts.stored or digest is not None:
+            self._dirty = True
+        self._end(judge_process(self.attempt.spec, facts, self.report), **ended)
 
-    def _end(self, outcome: Outcome, dirty: bool = False, **fields: Any) -> None:
+    def _end(self, outcome: Outcome, **fields: Any) -> None:
         """The machine knows; nothing of the attempt is left here."""
         message = "; ".join(part for part in (outcome.message, *self.notes) if part)[:4096]
         fields.setdefault("duration_us", 0)
@@ -410,16 +413,9 @@ class Isolated(Listener):
         self.machine.finish_all([(self.attempt, ended)])
         if self._holds_bundle and self.attempt.spec.bundle is not None:
             self.shop.bundles.give_back(self.attempt.spec.bundle)
-        if dirty:
-            self.shop.spawn(asyncio.to_thread(remove, self.scratch), "remove scratch")
+        if self.scratch:
+            self.shop.area.give_back(self.scratch, clean=not self._dirty)
         self.shop.over(self.attempt)
-
-
-def remove(scratch: str) -> None:
-    """Nothing of the attempt is left on disk."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    for path in (report_path(scratch), output_path(scratch)):
-        Path(path).unlink(missing_ok=True)
 
 
 def is_utf8(data: bytes) -> bool:
@@ -439,35 +435,3 @@ def tail_text(tail: bytes) -> str:
     while start < min(4, len(tail)) and tail[start] & 0xC0 == 0x80:  # cut inside a character
         start += 1
     return tail[start:].decode("utf-8", "replace")
-
-
-def lock_file(path: Path) -> int:
-    """A lock that says "in use" until this process ends, however it ends. Raises OSError when
-    somebody holds it.
-    """
-    import fcntl
-
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise
-        if os.fstat(lock).st_nlink:
-            return lock
-        os.close(lock)  # it was removed while we opened it
-
-
-def remove_abandoned(parent: Path) -> None:
-    """Scratch areas whose agent is gone are removed. Runs in a thread; what cannot be removed
-    stays.
-    """
-    for path in parent.glob("*.lock"):
-        try:
-            lock = lock_file(path)
-        except OSError:  # in use
-            continue
-        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-        path.unlink(missing_ok=True)
-        os.close(lock)

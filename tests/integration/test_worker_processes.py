@@ -57,6 +57,7 @@ class Bench:
     def start(self, *argv: str, **given: Any) -> Heard:
         self.keys += 1
         scratch = str(self.folder / f"s{self.keys}")
+        os.mkdir(scratch, 0o700)
         fields: dict[str, Any] = {
             "argv": list(argv),
             "env": {},
@@ -122,7 +123,6 @@ async def test_a_program_that_does_not_exist_is_refused_with_its_name(bench: Ben
         assert "no-such-program" in text
         stage, text = await bench.start("/bin/true", cwd=str(bench.folder / "nowhere")).refused
         assert stage == "setup"
-    assert os.listdir(bench.folder) == []
 
 
 async def test_long_output_is_stored_up_to_the_limit_and_the_pipe_is_drained(bench: Bench) -> None:
@@ -297,7 +297,7 @@ async def test_when_the_supervisor_dies_its_processes_die_and_another_takes_over
 
 
 AGENT = """
-import asyncio, sys
+import asyncio, os, sys
 from dtf.worker.processes import Listener, Order, Processes
 class Told(Listener):
     def on_started(self, pid): print(pid, flush=True)
@@ -305,6 +305,7 @@ async def main():
     processes = Processes()
     processes.start()
     scratch = sys.argv[1] + "/s"
+    os.mkdir(scratch, 0o700)
     processes.run(1, Order(
         argv=["/bin/sh", "-c", "(setsid sleep 1000 & echo $! > pid); exec sleep 1000"], env={},
         marker="a.1", cwd=scratch, scratch=scratch, output_path=scratch + ".o", output_max=1,
