@@ -6,12 +6,12 @@ Rule: idempotent and safe to call by many at once; existing data is never change
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
-from .adapters.jetstream import JetStreamLog
 from .adapters.nats_client import ApiError, Connection
 from .codec import decode_batch, encode_batch
 from .errors import DtfError, LogUnavailable
@@ -26,6 +26,7 @@ UNAVAILABLE = 503
 SECOND_NS = 1_000_000_000
 STREAM_EXISTS = 10058
 WRONG_LAST_SEQUENCE = 10071
+NO_MESSAGE = 10037
 CONSUMERS_MAX = 65_536
 """The default would refuse the 1,001st: too few for a large pool (one consumer a worker)."""
 UUID_KEY = "dtf_pool_uuid"
@@ -44,8 +45,8 @@ async def init_pool(
     log_bytes_max: int | None = None,
     blob_bytes_max: int | None = None,
 ) -> str:
-    """The pool's streams, lease bucket and object stores exist and its log begins with
-    `PoolCreated`; its uuid.
+    """The pool's streams, lease bucket and object stores exist and its log has its `PoolCreated`;
+    its uuid.
 
     What exists already stays as it is. Raises `ApiError` when the server refuses (no JetStream, no
     permission, too few servers for `replicas`), `LogUnavailable` without an answer.
@@ -85,39 +86,52 @@ async def _create(connection: Connection, config: dict[str, Any]) -> None:
 
 
 async def _first_event(connection: Connection, subjects: Subjects) -> str:
-    """The log's uuid; the first caller writes it as the log's first message, fenced on an empty
-    log.
+    """The log's uuid, once `PoolCreated` is in the log: before it nothing counts (protocol F7).
+
+    Others may write as soon as the stream exists, so it need not be the first message.
     """
     info = await connection.api(f"STREAM.INFO.{subjects.log_stream}")
     known = (info["config"].get("metadata") or {}).get(UUID_KEY)
-    uuid = str(known or uuid4())
-    if info["state"]["last_seq"] == 0:
-        headers = (
-            f"NATS/1.0\r\nNats-Msg-Id: {random_id(26)}\r\nNats-Expected-Last-Sequence: 0\r\n\r\n"
-        )
-        event = encode_batch([PoolCreated(uuid=uuid, name=subjects.pool)])
-        answer = await connection.request(
-            subjects.pool_rulings, event, 5.0, headers=headers.encode()
-        )
-        error = msgspec.json.decode(answer).get("error")
-        if error and error.get("err_code") != WRONG_LAST_SEQUENCE:
-            raise LogUnavailable(f"cannot write the first event of {subjects.pool}: {error}")
-        if error is None:
+    event = PoolCreated(uuid=str(known or uuid4()), name=subjects.pool)
+    while True:
+        uuid, last = await _created(connection, subjects)
+        if uuid:
             return uuid
-    return await _stored_uuid(connection, subjects, uuid if known else None)
+        if known is None and info["state"]["last_seq"]:
+            raise DtfError(
+                f"{subjects.log_stream} exists but is no log of a pool",
+                remedy="Choose another pool name, or delete that stream.",
+            )
+        await _append_after(connection, subjects.pool_rulings, encode_batch([event]), last)
 
 
-async def _stored_uuid(connection: Connection, subjects: Subjects, known: str | None) -> str:
-    first = await JetStreamLog(connection, subjects.log_stream).get(1)
-    event = decode_batch(first.data)[0] if first is not None else None
-    if isinstance(event, PoolCreated):
-        return event.uuid
-    if known is None:
-        raise DtfError(
-            f"{subjects.log_stream} exists but is no log of a pool",
-            remedy="Choose another pool name, or delete that stream.",
-        )
-    return known
+async def _created(connection: Connection, subjects: Subjects) -> tuple[str, int]:
+    """(uuid of the pool's first `PoolCreated` or "", last sequence on its subject before that)."""
+    last = 0
+    while True:
+        wanted = {"seq": last + 1, "next_by_subj": subjects.pool_rulings}
+        try:
+            found = await connection.api(f"STREAM.MSG.GET.{subjects.log_stream}", wanted)
+        except ApiError as error:
+            if error.err_code == NO_MESSAGE:
+                return "", last
+            raise
+        last = int(found["message"]["seq"])
+        for event in decode_batch(b64decode(found["message"].get("data", ""))):
+            if isinstance(event, PoolCreated) and event.name == subjects.pool:
+                return event.uuid, last
+
+
+async def _append_after(connection: Connection, subject: str, data: bytes, last: int) -> None:
+    """The message is stored if `last` was still the newest of its subject; nothing is if not."""
+    headers = (
+        f"NATS/1.0\r\nNats-Msg-Id: {random_id(26)}\r\n"
+        f"Nats-Expected-Last-Subject-Sequence: {last}\r\n\r\n"
+    )
+    answer = await connection.request(subject, data, 5.0, headers=headers.encode())
+    error = msgspec.json.decode(answer).get("error")
+    if error and error.get("err_code") != WRONG_LAST_SEQUENCE:
+        raise LogUnavailable(f"cannot write the first event of a pool to {subject}: {error}")
 
 
 def _stream(name: str, subjects: list[str]) -> dict[str, Any]:

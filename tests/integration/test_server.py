@@ -17,11 +17,14 @@ import psutil
 import pytest
 from dtf.core.adapters.jetstream import JetStreamLog
 from dtf.core.adapters.nats_client import Connection, connect
+from dtf.core.codec import encode_batch
 from dtf.core.errors import InvalidConfig, ServerUnavailable
+from dtf.core.events import WorkerLeft
+from dtf.core.fold import Fold
 from dtf.core.ids import random_id
 from dtf.core.ports import LogTail
 from dtf.core.server import BINARY_ENV, EmbeddedServer, running_server
-from dtf.core.setup import init_pool
+from dtf.core.setup import UUID_KEY, init_pool
 from dtf.core.subjects import Subjects
 
 SUBJECTS = Subjects("main")
@@ -226,6 +229,26 @@ async def test_many_may_make_the_pool_at_once(server: EmbeddedServer) -> None:
     assert await log.tail() == LogTail(1, 1)
     for opened in connections:
         await opened.aclose()
+
+
+async def test_a_pool_is_made_though_others_wrote_into_its_log_first(
+    connection: Connection,
+) -> None:
+    log, subjects = JetStreamLog(connection, "DTF_early_LOG"), Subjects("early")
+    config = {"name": "DTF_early_LOG", "subjects": subjects.log_subjects, "storage": "file"}
+    await connection.api("STREAM.CREATE.DTF_early_LOG", config | {"metadata": {UUID_KEY: "u1"}})
+    early = encode_batch([WorkerLeft(incarnation="i")])
+    await log.append(subjects.worker("w"), early, random_id(26))
+    await log.append(subjects.pool_rulings, b"[garbage", random_id(26))
+    assert await init_pool(connection, "early") == "u1"
+    assert await init_pool(connection, "early") == "u1"
+    assert await log.tail() == LogTail(1, 3)
+    fold = Fold("early")
+    for sequence in range(1, 4):
+        message = await log.get(sequence)
+        assert message is not None
+        fold.apply(message)
+    assert fold.pool.uuid == "u1"
 
 
 async def test_pools_do_not_meet(connection: Connection) -> None:
