@@ -1,6 +1,7 @@
 """JUnit XML, as CI systems read it: one suite a group, one test case for each case or task.
 
 Rule: every task is visible; a task that broke without a failed case gets a test case of its own.
+The form is that of Jenkins' junit-10 schema: hence no more attributes, and times in milliseconds.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ def junit_xml(report: RunReport) -> str:
     """The report as an XML document."""
     run = report.run
     root = ET.Element("testsuites", name=_text(run["name"] or run["run"]))
-    totals = [0, 0, 0, 0]
+    totals = dict.fromkeys(("tests", "failures", "errors"), 0)
     by_group: dict[int, list[Row]] = {}
     for task in report.tasks:
         by_group.setdefault(task["group_pos"], []).append(task)
     for number, group in enumerate(report.groups):
         suite = _suite(run, group, by_group.get(group["group_pos"], []), number)
         root.append(suite)
-        for place, key in enumerate(("tests", "failures", "errors", "skipped")):
-            totals[place] += int(suite.attrib[key])
-    for place, key in enumerate(("tests", "failures", "errors", "skipped")):
-        root.set(key, str(totals[place]))
+        for key in totals:
+            totals[key] += int(suite.attrib[key])
+    for key, total in totals.items():
+        root.set(key, str(total))
     root.set("time", _seconds(run["wall_us"]))
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, "unicode") + "\n"
@@ -135,7 +136,7 @@ def _story(task: Row) -> str:
 
 
 def _seconds(us: int | None) -> str:
-    return f"{(us or 0) / 1e6:.6f}"
+    return f"{(us or 0) / 1e6:.3f}"
 
 
 def _text(value: object) -> str:
