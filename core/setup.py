@@ -54,6 +54,7 @@ async def init_pool(
     subjects = Subjects(pool)
     log = _log_stream(subjects, log_bytes_max)
     log["metadata"] = {UUID_KEY: str(uuid4())}
+    log["subjects"] = [subjects.pool_rulings]
     lossy = {"persist_mode": "async"} if replicas == 1 else {}
     for config in (
         log,
@@ -64,7 +65,9 @@ async def init_pool(
         _object_store(subjects.state_bucket, None),
     ):
         await _create(connection, {**config, "num_replicas": replicas})
-    return await _first_event(connection, subjects)
+    uuid = await _first_event(connection, subjects)
+    await _open(connection, subjects)
+    return uuid
 
 
 async def _create(connection: Connection, config: dict[str, Any]) -> None:
@@ -88,7 +91,7 @@ async def _create(connection: Connection, config: dict[str, Any]) -> None:
 async def _first_event(connection: Connection, subjects: Subjects) -> str:
     """The log's uuid, once `PoolCreated` is in the log: before it nothing counts (protocol F7).
 
-    Others may write as soon as the stream exists, so it need not be the first message.
+    It need not be the first message: somebody may have written before it.
     """
     info = await connection.api(f"STREAM.INFO.{subjects.log_stream}")
     known = (info["config"].get("metadata") or {}).get(UUID_KEY)
@@ -120,6 +123,17 @@ async def _created(connection: Connection, subjects: Subjects) -> tuple[str, int
         for event in decode_batch(b64decode(found["message"].get("data", ""))):
             if isinstance(event, PoolCreated) and event.name == subjects.pool:
                 return event.uuid, last
+
+
+async def _open(connection: Connection, subjects: Subjects) -> None:
+    """The log takes what everybody writes; until `PoolCreated` is in it, it takes only that.
+
+    A worker that joined before would never be told that its join is void.
+    """
+    info = await connection.api(f"STREAM.INFO.{subjects.log_stream}")
+    if not set(subjects.log_subjects) <= set(info["config"]["subjects"]):
+        config = info["config"] | {"subjects": subjects.log_subjects}
+        await connection.api(f"STREAM.UPDATE.{subjects.log_stream}", config)
 
 
 async def _append_after(connection: Connection, subject: str, data: bytes, last: int) -> None:

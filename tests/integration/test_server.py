@@ -17,9 +17,9 @@ import psutil
 import pytest
 from dtf.core.adapters.jetstream import JetStreamLog
 from dtf.core.adapters.nats_client import Connection, connect
-from dtf.core.codec import encode_batch
-from dtf.core.errors import InvalidConfig, ServerUnavailable
-from dtf.core.events import WorkerLeft
+from dtf.core.codec import decode_batch, encode_batch
+from dtf.core.errors import AppendRefused, InvalidConfig, LogUnavailable, ServerUnavailable
+from dtf.core.events import PoolCreated, WorkerLeft
 from dtf.core.fold import Fold
 from dtf.core.ids import random_id
 from dtf.core.ports import LogTail
@@ -249,6 +249,19 @@ async def test_a_pool_is_made_though_others_wrote_into_its_log_first(
         assert message is not None
         fold.apply(message)
     assert fold.pool.uuid == "u1"
+
+
+async def test_nothing_gets_into_a_log_before_the_pool_is_made(connection: Connection) -> None:
+    """Others try all the time while the pool is made; the first message is `PoolCreated`."""
+    log, subjects = JetStreamLog(connection, "DTF_busy_LOG"), Subjects("busy")
+    made = asyncio.create_task(init_pool(connection, "busy"))
+    while not made.done():
+        with contextlib.suppress(AppendRefused, LogUnavailable):
+            await log.append(subjects.worker("w"), b"[]", random_id(26), timeout=1)
+    first = await log.get(1)
+    assert first is not None
+    assert isinstance(decode_batch(first.data)[0], PoolCreated)
+    await log.append(subjects.worker("w"), b"[]", random_id(26))
 
 
 async def test_pools_do_not_meet(connection: Connection) -> None:
