@@ -29,7 +29,7 @@ File = Annotated[Path | None, Parameter(name=["--file", "-f"])]
 
 # -- asking ----------------------------------------------------------------------------------------
 async def sql(
-    statement: str,
+    statement: str | None = None,
     /,
     *,
     max_rows: Annotated[int, Parameter(name=["--max-rows", "-n"])] = 1000,
@@ -42,7 +42,7 @@ async def sql(
     Parameters
     ----------
     statement
-        One SELECT (or EXPLAIN, DESCRIBE, SHOW TABLES); `-` reads it from stdin.
+        One SELECT (or EXPLAIN, DESCRIBE, SHOW TABLES); read from stdin when it is left out.
     max_rows
         Rows to show at most.
     timeout
@@ -50,7 +50,7 @@ async def sql(
     """
     from .asking import distinct, open_asking
 
-    text = sys.stdin.read() if statement == "-" else statement
+    text = sys.stdin.read() if statement is None else statement
     if max_rows < 0 or timeout <= 0:
         raise UserError(
             f"--max-rows {max_rows} and --timeout {timeout} must not be negative",
