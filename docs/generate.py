@@ -10,15 +10,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from generators import errors, events, settings, tables
+from generators import commands, errors, events, settings, suites, tables
 
 DOCS = Path(__file__).parent
 PAGES: dict[str, Callable[[], str]] = {
+    "reference/cli.md": commands.page,
     "reference/events.md": events.page,
     "reference/schema/events.schema.json": events.schema,
     "reference/config.md": settings.page,
     "reference/errors.md": errors.errors_page,
     "reference/exit-codes.md": errors.exit_codes_page,
+    "reference/suite.md": suites.page,
     "reference/tables.md": tables.page,
 }
 NOTICE = "<!-- Generated from the code by `make docs`; edit the code, not this page. -->\n"

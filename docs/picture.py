@@ -1,7 +1,9 @@
 """The README's picture is what a real run printed, after this ran.
 
 Rule: nothing in the picture is written by hand. It runs a command, keeps what a terminal shows,
-and draws that as SVG: `python docs/picture.py docs/images/run.svg dtf demo`.
+and draws that as SVG, under the title given:
+
+    python docs/picture.py docs/images/run.svg "make demo" dtf --no-progress demo
 """
 
 from __future__ import annotations
@@ -76,9 +78,9 @@ def draw(text: str, title: str) -> str:
 
 
 def main() -> int:
-    target, *command = sys.argv[1:]
+    target, title, *command = sys.argv[1:]
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    Path(target).write_text(draw(printed(command), "$ " + " ".join(command)))
+    Path(target).write_text(draw(printed(command), title))
     return 0
 
 

@@ -10,7 +10,8 @@ Marks, after the language:
 
 A page is one test: its blocks share a directory and a home of their own, and whatever they left
 running is ended with it. A page that needs a tool says `<!-- needs: TOOL ... -->` and is skipped by
-name where the tool is missing; one that uses files of the repository says `<!-- copies: PATH -->`.
+name where the tool is missing; one that uses files of the repository says `<!-- copies: PATH -->`;
+one that binds a port says `<!-- port: N -->`, and a free one stands for it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +36,8 @@ BLOCK = re.compile(
 )
 NEEDS = re.compile(r"<!-- needs: ([\w ]+) -->")
 COPIES = re.compile(r"<!-- copies: (\S+) -->")
-LIMIT_S = 300
+PORT = re.compile(r"<!-- port: (\d+) -->")
+LIMIT_S = 120
 
 
 class Block(NamedTuple):
@@ -48,7 +51,7 @@ class Block(NamedTuple):
 
 def blocks(page: Path) -> list[Block]:
     """The marked blocks of a page, in order."""
-    content, found = page.read_text(), []
+    content, found = with_free_ports(page.read_text()), []
     for match in BLOCK.finditer(content):
         language, *marks = match["info"].split()
         if marks:
@@ -56,6 +59,14 @@ def blocks(page: Path) -> list[Block]:
             pairs = dict(mark.partition("=")[::2] for mark in marks)
             found.append(Block(content.count("\n", 0, match.start()) + 1, language, pairs, text))
     return found
+
+
+def with_free_ports(text: str) -> str:
+    """The text with a free port wherever it names one that it binds."""
+    for port in PORT.findall(text):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            text = re.sub(rf"\b{port}\b", str(free.getsockname()[1]), text)
+    return text
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -95,3 +95,9 @@ def test_data_files_and_types_are_in_the_wheel(source: Path, installed: Path) ->
             name = file.relative_to(source)
             if file.is_file() and not file.name.startswith(".") and str(name) not in outside:
                 assert (package / name).is_file(), f"{name} is missing in the wheel"
+
+
+def test_console_scripts_start(installed: Path, tmp_path: Path) -> None:
+    assert run(installed / "bin/dtf", "--version", cwd=tmp_path).strip() == "dtf 0.1.0"
+    for name in ("dtf", "dtf-worker", "dtf-coordinator"):
+        assert "run" in run(installed / "bin" / name, "--help", cwd=tmp_path)
