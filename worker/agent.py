@@ -25,9 +25,22 @@ from ..core.model import Cause, Device, Verdict
 from ..core.ports import Appended, BlobStore, EventLog, Message
 from ..core.subjects import Subjects
 from ..core.writer import GroupWriter
-from . import machine as m
+from .attempt import (
+    RUNNING,
+    Attempt,
+    Ended,
+    Exit,
+    Instruction,
+    Kill,
+    Publish,
+    Rejoin,
+    Start,
+    StartInline,
+    TakeBack,
+)
 from .bundles import BundleCache
 from .devices.detect import Detected, detect, hardware_classes
+from .machine import Machine
 from .options import WorkerOptions
 from .processes import Processes
 from .runners.inline import InlineLane, Result
@@ -92,7 +105,7 @@ class Agent:
         self.links = links
         self.joined = asyncio.Event()
         """Set while an incarnation is in the log."""
-        self.machine = m.Machine("", 0, 0)
+        self.machine = Machine("", 0, 0)
         self._loop = asyncio.get_running_loop()
         self._writer = GroupWriter(links.log)
         self._processes = Processes()
@@ -109,7 +122,7 @@ class Agent:
         self._ticking: asyncio.TimerHandle | None = None
         self._carrying = False
         self._run_subjects: dict[str, str] = {}
-        self._over: asyncio.Future[m.Instruction | None] = self._loop.create_future()
+        self._over: asyncio.Future[Instruction | None] = self._loop.create_future()
         self._drain = ""
         self._drain_timer: asyncio.TimerHandle | None = None
         self._hard = False
@@ -127,12 +140,12 @@ class Agent:
             facts = await asyncio.to_thread(detect, ask_drivers=self.options.detect)
             while True:
                 ended = await self._incarnate(facts)
-                if not isinstance(ended, m.Rejoin):
+                if not isinstance(ended, Rejoin):
                     break
                 log.warning("declared lost (%s): joining anew", ended.reason)
-            if isinstance(ended, m.Exit):
+            if isinstance(ended, Exit):
                 log.error("%s", ended.reason)
-            return EXIT_SUPERSEDED if isinstance(ended, m.Exit) else EXIT_OK
+            return EXIT_SUPERSEDED if isinstance(ended, Exit) else EXIT_OK
         finally:
             self.links.on_reconnect.remove(self._beat)
             await self._clean_up()
@@ -158,13 +171,13 @@ class Agent:
             )
         self._carry_out()
 
-    async def _incarnate(self, facts: Detected) -> m.Instruction | None:
+    async def _incarnate(self, facts: Detected) -> Instruction | None:
         """Join, work, and end one incarnation; why it ended (None: stopped)."""
         incarnation = random_id(12)
         join = self._join(facts, incarnation)
         self._devices.clear()
         self._devices.update({device.id: device for device in join.devices})
-        machine = self.machine = m.Machine(incarnation, join.cpu_milli, join.memory_bytes)
+        machine = self.machine = Machine(incarnation, join.cpu_milli, join.memory_bytes)
         machine.on_drained = self._carry_out
         self._over = self._loop.create_future()
         sequence = await self._put_and_wait(join)
@@ -189,7 +202,7 @@ class Agent:
             self._lane.clear()
             await self._shop.kill_all()
 
-    async def _until_over(self, *tasks: asyncio.Task[None]) -> m.Instruction | None:
+    async def _until_over(self, *tasks: asyncio.Task[None]) -> Instruction | None:
         """Why the incarnation ended; raises when one of its tasks failed."""
         ends: list[asyncio.Future[Any]] = [self._over, *tasks]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -250,7 +263,7 @@ class Agent:
             log.error("%d events could not be sent before leaving", self._writer.pending)
         await self._writer.aclose()
 
-    def _finish(self, why: m.Instruction | None) -> None:
+    def _finish(self, why: Instruction | None) -> None:
         if not self._over.done():
             if why is None and self.joined.is_set():
                 left = WorkerLeft(
@@ -261,7 +274,7 @@ class Agent:
             self._over.set_result(why)
 
     # -- from the log -----------------------------------------------------------------------------
-    async def _read(self, machine: m.Machine, after: int) -> None:
+    async def _read(self, machine: Machine, after: int) -> None:
         """Every message for this worker goes to the machine, in log order."""
         name = self.options.name
         filters = [*self.subjects.follow_worker(name), self.subjects.worker(name)]
@@ -284,7 +297,7 @@ class Agent:
             out, machine.out = machine.out, []
             for instruction in out:
                 kind = type(instruction)
-                if kind is m.Publish:
+                if kind is Publish:
                     self._publish(instruction)  # type: ignore[arg-type]
                 else:
                     self._act(machine, instruction)
@@ -292,7 +305,7 @@ class Agent:
         if self._drain and self.joined.is_set() and not machine.attempts:
             self._finish(None)
 
-    def _publish(self, instruction: m.Publish) -> None:
+    def _publish(self, instruction: Publish) -> None:
         attempt = instruction.attempt
         subject = self._run_subjects.get(attempt.run)
         if subject is None:
@@ -305,25 +318,28 @@ class Agent:
         linger_s = COMPANY_S if company else 0.0
         self._writer.put(subject, instruction.event, stored, linger_s=linger_s)
 
-    def _act(self, machine: m.Machine, instruction: m.Instruction) -> None:
-        if isinstance(instruction, m.Start):
+    def _act(self, machine: Machine, instruction: Instruction) -> None:
+        if isinstance(instruction, Start):
             self._shop.start(machine, instruction.attempt)
-        elif isinstance(instruction, m.StartInline):
+        elif isinstance(instruction, StartInline):
             self._start_inline(machine, instruction.attempts)
-        elif isinstance(instruction, m.Kill):
+        elif isinstance(instruction, Kill):
             attempt = instruction.attempt
             if not attempt.inline:
                 self._shop.kill(attempt)
             elif self._lane.take_back(attempt):
-                machine.finish_all([(attempt, m.CANCELLED)])
-        elif isinstance(instruction, m.TakeBack):
-            if self._lane.take_back(instruction.attempt):
-                machine.give_back(instruction.attempt)
-        elif isinstance(instruction, m.Rejoin | m.Exit):
+                machine.returned(attempt)
+        elif isinstance(instruction, TakeBack):
+            attempt = instruction.attempt
+            if not attempt.inline:
+                self._shop.take_back(attempt)
+            elif self._lane.take_back(attempt):
+                machine.returned(attempt)
+        elif isinstance(instruction, Rejoin | Exit):
             self._finish(instruction)
 
     # -- in-process work --------------------------------------------------------------------------
-    def _start_inline(self, machine: m.Machine, attempts: list[m.Attempt]) -> None:
+    def _start_inline(self, machine: Machine, attempts: list[Attempt]) -> None:
         missing = {a.spec.bundle for a in attempts if a.spec.bundle} if attempts else set()
         missing = {digest for digest in missing if digest and not self._bundles.here(digest)}
         if missing:
@@ -335,7 +351,7 @@ class Agent:
             self._ticking = self._loop.call_later(ANNOUNCE_S, self._tick)
 
     async def _fetch_then_start(
-        self, machine: m.Machine, attempts: list[m.Attempt], digests: set[str]
+        self, machine: Machine, attempts: list[Attempt], digests: set[str]
     ) -> None:
         """The attempts are in line once their code is here; it stays for the life of the agent."""
         for digest in digests:
@@ -344,14 +360,14 @@ class Agent:
             except (
                 Exception
             ) as error:  # boundary: whatever hinders the bundle is the end of its attempts, told
-                ended = m.Ended(
+                ended = Ended(
                     verdict=Verdict.ERROR,
                     cause=Cause.SETUP,
                     duration_us=0,
                     message=f"bundle {digest}: {error}"[:4096],
                 )
                 machine.finish_all([(a, ended) for a in attempts if a.spec.bundle == digest])
-        waiting = [a for a in attempts if a.state == m.RUNNING]
+        waiting = [a for a in attempts if a.state == RUNNING]
         if waiting:
             self._start_inline(machine, waiting)
         self._carry_out()

@@ -36,6 +36,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     clock.
     """
 
+    slot: int
+    """Orders of one slot run one after the other."""
     argv: list[str]
     env: dict[str, str]
     """Added to the agent's own environment, less everything that starts with DTF_."""
@@ -90,6 +92,8 @@ class Listener:
 
     def on_refused(self, stage: str, text: str) -> None: ...
 
+    def on_returned(self) -> None: ...
+
 
 class Processes:
     """The supervisor, as the agent sees it. `start` once, `close` at the end; both inside the
@@ -106,6 +110,8 @@ class Processes:
         self._loop = asyncio.get_running_loop()
         self._empty: list[asyncio.Future[None]] = []
         self._closing = False
+        self._flushing: asyncio.Handle | None = None
+        """All orders of one tick of the loop travel together."""
         self._restart: asyncio.TimerHandle | None = None
 
     @property
@@ -132,8 +138,8 @@ class Processes:
         self._loop.add_reader(ours, self._readable)
 
     def run(self, key: int, order: Order, listener: Listener) -> None:
-        """The attempt's process is on its way; `listener` hears of its end exactly once (done or
-        refused).
+        """The attempt's process is on its way; `listener` hears of its end exactly once (done,
+        refused or returned).
         """
         if self._socket is None:
             self._loop.call_soon(listener.on_refused, "supervisor", NO_SUPERVISOR)
@@ -145,6 +151,11 @@ class Processes:
         """Ends the attempt: softly with its own grace, or at once. Unknown or ended: no effect."""
         if key in self.listeners:
             self._send(("kill", key, soft))
+
+    def drop(self, key: int) -> None:
+        """Takes the attempt out of its slot's line; if its process runs already: no effect."""
+        if key in self.listeners:
+            self._send(("drop", key))
 
     async def gone(self) -> None:
         """No attempt runs any more."""
@@ -173,13 +184,14 @@ class Processes:
         if self._socket is None:
             return
         data = marshal.dumps(frame)  # type: ignore[arg-type]
-        first = not self._outbox
         self._outbox += len(data).to_bytes(4, "little") + data
-        if first:
-            self._flush()
+        if self._flushing is None:
+            self._flushing = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        assert self._socket is not None
+        self._flushing = None
+        if self._socket is None:
+            return
         try:
             while self._outbox:
                 del self._outbox[: self._socket.send(self._outbox)]
@@ -221,6 +233,8 @@ class Processes:
             listener = self.listeners.pop(key)
             if kind == "done":
                 listener.on_done(Facts(**frame[2]))
+            elif kind == "returned":
+                listener.on_returned()
             else:
                 listener.on_refused(frame[2], frame[3])
             self._tell_empty()

@@ -9,9 +9,12 @@ the peak memory the kernel reports honest: a child inherits the peak of whoever 
 
 Control: frames of 4 bytes length (little endian) and a marshalled tuple; both ends are the same
 interpreter.
- in:  ("start", id, order) ("kill", id, soft)
+ in:  ("start", id, order) ("kill", id, soft) ("drop", id)
  out: ("started", id, pid) ("output", id, bytes, dropped) ("done", id, facts)
-      ("refused", id, stage, text)
+      ("refused", id, stage, text) ("returned", id)
+
+Attempts with the same slot run one after the other: the next starts without asking the agent. Once
+one of them proves not to be short, whoever waits behind it is returned.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 MS = 1_000_000
 ANNOUNCE_NS = 20 * MS
 """A shorter attempt is told by its end alone, without output chunks."""
+COALESCE_NS = 2 * MS
+"""Ends wait this long for company, while more short attempts are in line."""
 LIVE_NS = 50 * MS
 LIVE_BYTES_MAX = 64 * 1024
 """Most live output of one attempt per LIVE_NS; the rest is stored, not shown."""
@@ -131,6 +136,7 @@ class Running:
 
     def __init__(self, key: int, order: dict[str, Any], pid: int, pipe: int, now: int) -> None:
         self.key = key
+        self.slot: int = order["slot"]
         self.pid = pid
         self.pipe = pipe
         self.began = now
@@ -196,6 +202,10 @@ class Supervisor:
         self.attempts: dict[int, Running] = {}
         self.by_pid: dict[int, Running] = {}
         self.by_pipe: dict[int, Running] = {}
+        self.slots: dict[int, Running] = {}
+        self.lines: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+        """By slot: orders that wait for whoever runs in it."""
+        self.flush_at = NEVER
         self.strangers: dict[tuple[int, int], int | None] = {}
         """Orphans of attempts by (pid, start time): whose they are, None when they do not say."""
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("DTF_")}
@@ -223,7 +233,7 @@ class Supervisor:
             self.agent_gone()
         while self.open or not self.childless():
             now = time.monotonic_ns()
-            due = min(self.next_due, self.sweep_at)
+            due = min(self.next_due, self.sweep_at, self.flush_at)
             wait = None if due == NEVER else max(0, (due - now + MS - 1) // MS)
             events = self.poll.poll(wait if self.open else min(20, wait or 20))
             reap = False
@@ -240,6 +250,8 @@ class Supervisor:
             if reap or not self.open:
                 self.reap()
             now = time.monotonic_ns()
+            if now >= self.flush_at:
+                self.flush()
             if now >= self.next_due:
                 self.on_time(now)
             if now >= self.sweep_at or not self.open:
@@ -267,16 +279,53 @@ class Supervisor:
                 break
             frame = marshal.loads(self.inbox[4:end])  # noqa: S302 (written by our own agent)
             del self.inbox[:end]
-            if frame[0] == "start":
-                self.start(frame[1], frame[2])
-            elif frame[0] == "kill":
-                attempt = self.attempts.get(frame[1])
-                if attempt is not None:
-                    self.end(attempt, "killed", soft=frame[2])
+            self.obey(frame)
+
+    def obey(self, frame: tuple[Any, ...]) -> None:
+        kind, key = frame[0], frame[1]
+        if kind == "start":
+            holder = self.slots.get(frame[2]["slot"])
+            if holder is None:
+                self.start(key, frame[2])
+            elif holder.announced or holder.why:
+                self.tell("returned", key)
+            else:
+                self.lines.setdefault(holder.slot, []).append((key, frame[2]))
+        elif not self.drop(key) and kind == "kill":
+            attempt = self.attempts.get(key)
+            if attempt is not None:
+                self.end(attempt, "killed", soft=frame[2])
+
+    def drop(self, key: int) -> bool:
+        """Whether the order waited in line; it is returned."""
+        for slot, line in self.lines.items():
+            for place, (waiting, _) in enumerate(line):
+                if waiting == key:
+                    del line[place]
+                    if not line:
+                        del self.lines[slot]
+                    self.tell("returned", key)
+                    return True
+        return False
+
+    def break_up(self, slot: int) -> None:
+        """Whoever waits in the slot's line is returned."""
+        for key, _ in self.lines.pop(slot, ()):
+            self.tell("returned", key)
+
+    def next_in_line(self, slot: int) -> None:
+        """The next order of the slot is started; one that cannot be is told, and the next tried."""
+        line = self.lines.get(slot)
+        while line and slot not in self.slots:
+            key, order = line.pop(0)
+            self.start(key, order)
+        if not line:
+            self.lines.pop(slot, None)
 
     def agent_gone(self) -> None:
         """Nobody is left to tell: every process of every attempt dies now, and so do we."""
         self.open = False
+        self.lines.clear()
         self.poll.unregister(self.control)
         for attempt in list(self.attempts.values()):
             self.end(attempt, "killed", soft=False)
@@ -287,10 +336,13 @@ class Supervisor:
         data = marshal.dumps(frame)  # type: ignore[arg-type]
         was_empty = not self.outbox
         self.outbox += len(data).to_bytes(4, "little") + data
-        if was_empty:
+        if self.lines:
+            self.flush_at = min(self.flush_at, time.monotonic_ns() + COALESCE_NS)
+        elif was_empty or self.flush_at != NEVER:
             self.flush()
 
     def flush(self) -> None:
+        self.flush_at = NEVER
         try:
             while self.outbox:
                 del self.outbox[: os.write(self.control, self.outbox)]
@@ -334,6 +386,7 @@ class Supervisor:
         now = time.monotonic_ns()
         attempt = Running(key, order, pid, reader, now)
         self.attempts[key] = self.by_pid[pid] = self.by_pipe[reader] = attempt
+        self.slots[attempt.slot] = attempt
         self.poll.register(reader, select.POLLIN)
         self.next_due = min(self.next_due, attempt.due())
 
@@ -418,6 +471,7 @@ class Supervisor:
         if not attempt.announced and now >= attempt.began + ANNOUNCE_NS:
             attempt.announced = True
             self.tell("started", attempt.key, attempt.pid)
+            self.break_up(attempt.slot)
             self.send_live(attempt, now)
         if now >= attempt.live_at:
             self.send_live(attempt, now)
@@ -457,6 +511,7 @@ class Supervisor:
             return
         now = time.monotonic_ns()
         attempt.why = attempt.why or why
+        self.break_up(attempt.slot)
         if soft and attempt.grace_ns:
             if attempt.kill_at == NEVER:
                 attempt.kill_at = now + attempt.grace_ns
@@ -566,7 +621,10 @@ class Supervisor:
         if attempt.pipe >= 0:
             self.on_output(attempt)
             self.close_pipe(attempt)
-        self.tell("done", attempt.key, self.facts(attempt))
+        del self.slots[attempt.slot]
+        facts = self.facts(attempt)
+        self.next_in_line(attempt.slot)
+        self.tell("done", attempt.key, facts)
 
     def facts(self, attempt: Running) -> dict[str, Any]:
         if attempt.stored:

@@ -25,8 +25,9 @@ from ..core.model import Cause, Device, Output, Usage, Verdict
 from ..core.ports import Appended, BlobStore, EventLog
 from ..core.subjects import Subjects
 from .artifacts import collect, put_file, store
+from .attempt import Attempt, Ended
 from .bundles import BundleCache, folder_size
-from .machine import Attempt, Ended, Machine, spec_refusal
+from .machine import Machine
 from .options import WorkerOptions
 from .processes import Facts, Listener, Order, Processes
 from .runners.command import (
@@ -36,6 +37,7 @@ from .runners.command import (
     parameters,
     report_path,
     source_folder,
+    spec_refusal,
     task_environment,
 )
 from .runners.outcome import Outcome, judge_process, judge_refusal
@@ -53,6 +55,7 @@ LIVE_INFLIGHT_MAX = 256
 broker.
 """
 RETRY_S = 1.0
+DECODER = codecs.getincrementaldecoder("utf-8")
 
 
 class Workshop:
@@ -104,15 +107,21 @@ class Workshop:
         if isolated is not None:
             isolated.kill(soft=soft)
 
+    def take_back(self, attempt: Attempt) -> None:
+        """The attempt is given back if its process has not begun."""
+        isolated = self._attempts.get(attempt.token)
+        if isolated is not None:
+            self.processes.drop(isolated.key)
+
     async def kill_all(self) -> None:
         """No process of any attempt lives."""
         for isolated in list(self._attempts.values()):
             isolated.kill(soft=False)
         await self.processes.gone()
 
-    def over(self, attempt: Attempt) -> None:
+    def gone(self, attempt: Attempt) -> None:
+        """Nothing of the attempt is here any more."""
         self._attempts.pop(attempt.token, None)
-        self.told()
 
     def _in_thread(self, work: Callable[[], None], name: str) -> None:
         self.spawn(asyncio.to_thread(work), name)
@@ -156,7 +165,7 @@ class Isolated(Listener):
         self._timer: asyncio.TimerHandle | None = None
         self._report_file: int | None = None
         self._chunks = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = DECODER("replace")
         self._measuring = False
         self._measured_at = 0.0
         self._dirty = False
@@ -217,13 +226,15 @@ class Isolated(Listener):
         folder = source_folder(self._bundle, scratch)
         bundle = str(self._bundle) if self._bundle is not None else ""
         argv = python_line(attempt) if spec.runner == "python" else command_line(attempt, params)
+        assert attempt.slot is not None
         return Order(
+            slot=attempt.slot.number,
             argv=argv,
             env=task_environment(attempt, params, scratch, bundle, self.shop.devices),
             marker=f"{self.shop.area.name}.{self.key}",
             cwd=folder,
             scratch=scratch,
-            output_path=str(output_path(scratch)),
+            output_path=output_path(scratch),
             output_max=self.shop.options.output_bytes_max,
             wall_ns=spec.wall_ms * 1_000_000,
             silence_ns=(spec.silence_ms or 0) * 1_000_000,
@@ -281,12 +292,12 @@ class Isolated(Listener):
     def _read_report(self) -> bool:
         """Whether the report file had more. It is kept open from its first line to the end."""
         if self._report_file is None:
+            if not os.access(report_path(self.scratch), os.F_OK):
+                return False
             try:
                 self._report_file = os.open(
                     report_path(self.scratch), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
                 )
-            except FileNotFoundError:
-                return False
             except OSError:  # it is no file
                 self._dirty = True
                 return False
@@ -308,6 +319,13 @@ class Isolated(Listener):
             self._end(Outcome(Verdict.CANCELLED, Cause.CANCELLED, "cancelled"))
         else:
             self._end(judge_refusal(stage, text))
+
+    def on_returned(self) -> None:
+        """Its turn did not come: nothing of it is left here."""
+        self._let_go()
+        self.shop.gone(self.attempt)
+        self.machine.returned(self.attempt)
+        self.shop.told()
 
     def on_done(self, facts: Facts) -> None:
         """The process is gone: judge, keep what must be kept, finish."""
@@ -361,7 +379,7 @@ class Isolated(Listener):
             self.notes += collected.notes
         digest = None
         if not whole:
-            file = output_path(self.scratch)
+            file = Path(output_path(self.scratch))
             if not facts.stored:
                 file.write_bytes(facts.head)
             result = await put_file(shop.blobs, file, stopping)
@@ -410,12 +428,16 @@ class Isolated(Listener):
         message = "; ".join(part for part in (outcome.message, *self.notes) if part)[:4096]
         fields.setdefault("duration_us", 0)
         ended = Ended(verdict=outcome.verdict, cause=outcome.cause, message=message, **fields)
+        self._let_go()
+        self.shop.gone(self.attempt)
         self.machine.finish_all([(self.attempt, ended)])
+        self.shop.told()
+
+    def _let_go(self) -> None:
         if self._holds_bundle and self.attempt.spec.bundle is not None:
             self.shop.bundles.give_back(self.attempt.spec.bundle)
         if self.scratch:
             self.shop.area.give_back(self.scratch, clean=not self._dirty)
-        self.shop.over(self.attempt)
 
 
 def is_utf8(data: bytes) -> bool:

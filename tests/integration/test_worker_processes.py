@@ -29,6 +29,7 @@ class Heard(Listener):
         self.done: asyncio.Future[Facts] = loop.create_future()
         self.refused: asyncio.Future[tuple[str, str]] = loop.create_future()
         self.started: asyncio.Future[int] = loop.create_future()
+        self.returned: asyncio.Future[None] = loop.create_future()
         self.live = bytearray()
         self.dropped = 0
 
@@ -45,6 +46,9 @@ class Heard(Listener):
     def on_refused(self, stage: str, text: str) -> None:
         self.refused.set_result((stage, text))
 
+    def on_returned(self) -> None:
+        self.returned.set_result(None)
+
 
 class Bench:
     """A supervisor and a folder to work in."""
@@ -59,6 +63,7 @@ class Bench:
         scratch = str(self.folder / f"s{self.keys}")
         os.mkdir(scratch, 0o700)
         fields: dict[str, Any] = {
+            "slot": self.keys,
             "argv": list(argv),
             "env": {},
             "marker": f"test.{self.keys}",
@@ -88,6 +93,15 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     pid = processes.pid
     await processes.close()
     assert not [p for p in supervisor.process_table().values() if p.parent == pid]
+
+
+async def one_of(heard: Heard) -> str:
+    """How the attempt came to its end."""
+    ends: list[asyncio.Future[Any]] = [heard.done, heard.refused, heard.returned]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if heard.done.done():
+        return f"code {heard.done.result().code}"
+    return "refused" if heard.refused.done() else "returned"
 
 
 def alive(pid: int) -> bool:
@@ -149,6 +163,52 @@ async def test_a_flood_of_output_is_not_shown_whole_but_counted(bench: Bench) ->
     facts = await heard.done
     assert len(heard.live) + heard.dropped == facts.output_bytes == 20_000_000
     assert heard.dropped > 0
+
+
+async def test_orders_of_one_slot_run_one_after_the_other(bench: Bench) -> None:
+    script = "[ -e busy ] && exit 9; touch busy; sleep 0.001; rm busy"
+    cwd = str(bench.folder)
+    heard = [bench.start("/bin/sh", "-c", script, slot=1, cwd=cwd) for _ in range(6)]
+    async with asyncio.timeout(LIMIT_S):
+        ended = [await one_of(each) for each in heard]
+    assert "code 9" not in ended
+    assert ended[0] == "code 0"
+
+
+async def test_who_waits_behind_a_long_one_is_returned(bench: Bench) -> None:
+    long = bench.start("sleep", "1000", slot=1)
+    behind = [bench.start("/bin/true", slot=1) for _ in range(3)]
+    other = bench.start("/bin/true", slot=2)
+    async with asyncio.timeout(LIMIT_S):
+        assert [await one_of(each) for each in behind] == ["returned"] * 3
+        assert await one_of(other) == "code 0"
+        assert await one_of(bench.start("/bin/true", slot=1)) == "returned"
+        bench.processes.kill(1, soft=False)
+        await long.done
+        assert await one_of(bench.start("/bin/true", slot=1)) == "code 0"
+
+
+async def test_an_order_in_line_can_be_dropped_or_killed(bench: Bench) -> None:
+    first = bench.start("sleep", "0.01", slot=1)
+    dropped, killed = (bench.start("touch", "ran", slot=1, cwd=str(bench.folder)) for _ in "ab")
+    bench.processes.drop(1)
+    bench.processes.drop(2)
+    bench.processes.kill(3, soft=True)
+    async with asyncio.timeout(LIMIT_S):
+        assert await one_of(dropped) == "returned"
+        assert await one_of(killed) == "returned"
+        assert await one_of(first) == "code 0", "what has begun is not dropped"
+    assert not (bench.folder / "ran").exists()
+
+
+async def test_a_slot_goes_on_after_an_order_that_cannot_start(bench: Bench) -> None:
+    first = bench.start("sleep", "0.005", slot=1)
+    bad = bench.start("no-such-program", slot=1)
+    last = bench.start("/bin/true", slot=1)
+    async with asyncio.timeout(LIMIT_S):
+        assert await one_of(first) == "code 0"
+        assert await one_of(bad) in ("refused", "returned")
+        assert await one_of(last) in ("code 0", "returned")
 
 
 async def test_soft_kill_then_grace_then_the_whole_tree(bench: Bench) -> None:
@@ -307,6 +367,7 @@ async def main():
     scratch = sys.argv[1] + "/s"
     os.mkdir(scratch, 0o700)
     processes.run(1, Order(
+        slot=1,
         argv=["/bin/sh", "-c", "(setsid sleep 1000 & echo $! > pid); exec sleep 1000"], env={},
         marker="a.1", cwd=scratch, scratch=scratch, output_path=scratch + ".o", output_max=1,
         wall_ns=10**12, grace_ns=10**10), Told())

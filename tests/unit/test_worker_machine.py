@@ -9,11 +9,13 @@ import pytest
 from dtf.core import events as e
 from dtf.core.ids import attempt_token
 from dtf.core.model import Case, Cause, Requirement, TaskSpec, Verdict
+from dtf.worker import attempt as a
 from dtf.worker import machine as m
+from dtf.worker.admission import LINE_MAX
 
 SPEC = TaskSpec(command=["/bin/true"])
 INLINE = TaskSpec(runner="python", target="m:f", isolation="none")
-DONE = m.Ended(verdict=Verdict.PASSED, duration_us=5)
+DONE = a.Ended(verdict=Verdict.PASSED, duration_us=5)
 
 
 class World:
@@ -33,7 +35,7 @@ class World:
         out, self.machine.out = self.machine.out, []
         return out
 
-    def end(self, attempt: m.Attempt, ended: m.Ended = DONE) -> list[Any]:
+    def end(self, attempt: a.Attempt, ended: a.Ended = DONE) -> list[Any]:
         self.machine.finish_all([(attempt, ended)])
         return self.take()
 
@@ -44,18 +46,18 @@ def assigned(index: int = 0, *, spec: TaskSpec | None = SPEC, **given: Any) -> e
     return e.TaskAssigned(token=token, spec=spec, **fields)
 
 
-def started(out: list[Any]) -> list[m.Attempt]:
+def started(out: list[Any]) -> list[a.Attempt]:
     found = []
     for instruction in out:
-        if isinstance(instruction, m.Start):
+        if isinstance(instruction, a.Start):
             found.append(instruction.attempt)
-        elif isinstance(instruction, m.StartInline):
+        elif isinstance(instruction, a.StartInline):
             found += instruction.attempts
     return found
 
 
 def published(out: list[Any]) -> list[e.Event]:
-    return [instruction.event for instruction in out if isinstance(instruction, m.Publish)]
+    return [instruction.event for instruction in out if isinstance(instruction, a.Publish)]
 
 
 def test_an_assignment_starts_and_its_end_is_published_as_number_zero() -> None:
@@ -205,8 +207,8 @@ def test_an_in_process_attempt_in_line_can_still_be_stolen() -> None:
     world = World()
     _, second = started(world.hear(assigned(0, spec=INLINE), assigned(1, spec=INLINE)))
     (back,) = world.hear(e.AttemptRevoked(term=1, run="r", token=second.token, mode="steal"))
-    assert back == m.TakeBack(second)
-    world.machine.give_back(second)
+    assert back == a.TakeBack(second)
+    world.machine.returned(second)
     (returned,) = published(world.take())
     assert isinstance(returned, e.AttemptReturned)
     assert published(world.end(second)) == []
@@ -222,11 +224,115 @@ def test_a_cancel_ends_what_waits_and_kills_what_runs() -> None:
     assert isinstance(end, e.AttemptFinished)
     assert (end.verdict, end.cause) == (Verdict.CANCELLED, Cause.CANCELLED)
     cancel = e.AttemptRevoked(term=1, run="r", token=running.token, mode="cancel")
-    assert world.hear(cancel) == [m.Kill(running)]
+    assert world.hear(cancel) == [a.Kill(running)]
     assert world.hear(cancel) == [], "asked twice, killed once"
     (ended,) = published(world.end(running, DONE))
     assert isinstance(ended, e.AttemptFinished)
     assert ended.verdict is Verdict.CANCELLED, "whatever it ended as while it was killed"
+
+
+def lined_up() -> tuple[World, list[a.Attempt]]:
+    """A world where a short attempt runs and two alike are lined up behind it."""
+    world = World()
+    (first,) = started(world.hear(assigned(0)))
+    world.end(first)
+    return world, started(world.hear(assigned(1), assigned(2), assigned(3)))
+
+
+def test_short_attempts_are_lined_up_and_take_over_what_is_reserved() -> None:
+    world, attempts = lined_up()
+    assert len({attempt.slot for attempt in attempts}) == 1
+    assert world.machine.running == 1
+    for attempt in attempts:
+        assert world.machine.admission.cpu == 0
+        world.end(attempt)
+    assert (world.machine.running, world.machine.admission.cpu) == (0, 1000)
+
+
+def test_attempts_that_took_long_have_nobody_lined_up_behind_them() -> None:
+    world = World()
+    (first,) = started(world.hear(assigned(0)))
+    world.machine.announce(first)
+    world.end(first)
+    assert len(started(world.hear(assigned(1), assigned(2)))) == 1
+
+
+def test_nobody_is_lined_up_behind_what_was_announced() -> None:
+    world, attempts = lined_up()
+    world.machine.announce(attempts[0])
+    assert started(world.hear(assigned(4))) == []
+
+
+def test_the_line_is_bounded() -> None:
+    world, _ = lined_up()
+    assert len(started(world.hear(*[assigned(i) for i in range(4, 40)]))) == LINE_MAX - 2
+
+
+def test_who_is_returned_waits_again_in_the_old_place() -> None:
+    world, (first, second, third) = lined_up()
+    world.hear(assigned(4, spec=TaskSpec(command=["y"]), token="z-0.1.1.n"))
+    world.machine.announce(first)
+    world.take()
+    world.machine.returned(second)
+    world.machine.returned(third)
+    assert world.take() == []
+    order = []
+    current = first
+    for _ in range(3):
+        (current,) = started(world.end(current))
+        order.append(current.token)
+    assert order == [second.token, third.token, "z-0.1.1.n"]
+
+
+def test_a_steal_from_the_line_is_asked_of_the_supervisor() -> None:
+    world, (first, second, _) = lined_up()
+    steal = e.AttemptRevoked(term=1, run="r", token=second.token, mode="steal")
+    assert world.hear(steal) == [a.TakeBack(second)]
+    world.machine.returned(second)
+    (returned,) = published(world.take())
+    assert isinstance(returned, e.AttemptReturned)
+    assert world.machine.running == 1
+    world.end(first)
+    assert world.machine.running == 1, "the third took over"
+
+
+def test_a_steal_that_came_too_late_changes_nothing() -> None:
+    world, (first, second, _) = lined_up()
+    world.hear(e.AttemptRevoked(term=1, run="r", token=second.token, mode="steal"))
+    world.end(first)
+    (end,) = published(world.end(second))
+    assert isinstance(end, e.AttemptFinished)
+    assert end.verdict is Verdict.PASSED
+
+
+def test_a_cancel_in_the_line_ends_the_attempt_unstarted() -> None:
+    world, (_, second, _) = lined_up()
+    cancel = e.AttemptRevoked(term=1, run="r", token=second.token, mode="cancel")
+    assert world.hear(cancel) == [a.Kill(second)]
+    world.machine.returned(second)
+    (end,) = published(world.take())
+    assert isinstance(end, e.AttemptFinished)
+    assert (end.verdict, end.duration_us) == (Verdict.CANCELLED, 0)
+
+
+def test_a_drain_gives_back_who_is_returned_from_the_line() -> None:
+    world, (_, second, _) = lined_up()
+    world.machine.drain("maintenance")
+    world.machine.returned(second)
+    (returned,) = published(world.take())
+    assert isinstance(returned, e.AttemptReturned)
+    assert returned.reason == "maintenance"
+
+
+def test_the_supervisor_may_start_the_line_in_another_order() -> None:
+    world, (first, second, third) = lined_up()
+    world.end(second)
+    world.machine.returned(first)
+    assert world.machine.running == 1
+    (again,) = started(world.end(third))
+    assert again is first
+    world.end(first)
+    assert (world.machine.running, world.machine.admission.cpu) == (0, 1000)
 
 
 def test_a_revocation_of_an_older_term_is_void() -> None:
@@ -242,7 +348,7 @@ def test_a_lost_incarnation_says_nothing_more_about_its_attempts() -> None:
     (running,) = started(world.hear(assigned(0), assigned(1)))
     assert world.hear(e.WorkerLost(term=1, incarnation="older")) == []
     assert world.hear(e.WorkerLost(term=1, incarnation="inc", reason="silent")) == [
-        m.Rejoin("silent")
+        a.Rejoin("silent")
     ]
     assert world.end(running) == []
     assert world.hear(assigned(2)) == []
@@ -255,7 +361,7 @@ def test_a_newer_agent_of_the_same_name_ends_this_one() -> None:
     assert world.hear(mine) == []
     other = e.WorkerJoined(incarnation="new", hardware=["cpu"], cpu_milli=1, memory_bytes=1)
     (instruction,) = world.hear(other)
-    assert isinstance(instruction, m.Exit)
+    assert isinstance(instruction, a.Exit)
     assert "new" in instruction.reason
 
 
@@ -288,10 +394,10 @@ def test_the_short_way_for_passed_tasks_equals_the_long_one() -> None:
     (one,) = started(long.hear(assigned(spec=INLINE)))
     (two,) = started(short.hear(assigned(spec=INLINE)))
     value = msgspec.Raw(b"1")
-    told = published(long.end(one, m.Ended(verdict=Verdict.PASSED, duration_us=5, value=value)))
+    told = published(long.end(one, a.Ended(verdict=Verdict.PASSED, duration_us=5, value=value)))
     short.machine.passed(two, 5, value)
     assert published(short.take()) == told
-    assert (short.machine.running, short.machine._cpu) == (0, 1000)
+    assert (short.machine.running, short.machine.admission.cpu) == (0, 1000)
 
 
 def test_the_short_way_tells_of_a_cancel_too() -> None:

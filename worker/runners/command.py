@@ -9,12 +9,26 @@ from pathlib import Path
 
 import msgspec
 
-from ...core.model import ABSENT, Device
+from ...core.model import ABSENT, Device, TaskSpec, spec_problem
 from ...core.placeholders import fill_in
-from ..machine import Attempt
+from ..attempt import Attempt
 
 PARAMS_BYTES_MAX = 96 * 1024
 """Linux takes at most 128 KiB in one environment variable."""
+
+
+def spec_refusal(spec: TaskSpec) -> str | None:
+    """Why this specification can never run here, whatever the parameters."""
+    problem = spec_problem(spec)
+    if problem is None and spec.isolation == "none":
+        if spec.env:
+            problem = "isolation 'none' cannot set 'env'; use isolation 'process'"
+        elif spec.artifacts:
+            problem = (
+                "isolation 'none' has no scratch directory to take 'artifacts' from; "
+                "use isolation 'process'"
+            )
+    return problem
 
 
 class BadTask(Exception):
@@ -86,9 +100,9 @@ def report_path(scratch: str) -> str:
     return scratch + ".report"
 
 
-def output_path(scratch: str) -> Path:
+def output_path(scratch: str) -> str:
     """Where long output is stored until it is in the blob store."""
-    return Path(scratch + ".output")
+    return scratch + ".output"
 
 
 def visible_devices(wanted: list[str], known: Mapping[str, Device]) -> dict[str, str]:

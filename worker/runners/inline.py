@@ -24,7 +24,8 @@ import msgspec
 
 from ...core import report as reporting
 from ...core.model import ABSENT, Cause, Output, Placement, Verdict
-from ..machine import Attempt, Ended, spec_refusal
+from ..attempt import Attempt, Ended
+from .command import spec_refusal
 from .outcome import judge_report
 from .report import Report
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..machine import Attempt
+from ..attempt import Attempt
 
 CHILD = str(Path(__file__).resolve().with_name("child.py"))
 
