@@ -47,9 +47,9 @@ class ProjectorOptions:
 
     commit_ms: int = 250
     """Longest wait of a row for its commit while the log is busy."""
-    idle_ms: int = 30
+    idle_ms: int = 50
     """The log counts as idle after so long without a message."""
-    rest_ms: int = 5
+    rest_ms: int = 15
     """The same when no run is open: nothing more is to be expected."""
     rows_max: int = 60_000
     """Rows of one commit; four times as many may wait before reading stops."""
@@ -104,6 +104,8 @@ class Projector:
         self._urgent = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._damage: DatabaseBroken | None = None
+        """What a reader met in the file."""
         self._pending: Commit | None = None
         """Taken from the ledger, and not known to be in the file."""
 
@@ -132,6 +134,13 @@ class Projector:
         self._hurry()
         await future
 
+    def distrust(self, error: DatabaseBroken) -> None:
+        """A reader met damage in the file: it is set aside and rebuilt from the log."""
+        if self._damage is None:
+            self._damage = error
+            self._work.set()
+            self._hurry()
+
     # -- running -----------------------------------------------------------------------------------
     async def run(self) -> None:
         """Project until cancelled; a file that breaks is opened anew, or rebuilt from the log.
@@ -139,11 +148,12 @@ class Projector:
         Raises `DatabaseBusy`, `DatabaseForeign`, `LogGap`, `FoldVersionError`; what was read is
         written first.
         """
-        broken_at = -1
+        broken_at, damaged = -1, False
         try:
             while True:
+                replace, damaged = damaged or broken_at == self.position, False
                 try:
-                    await self._project(replace=broken_at == self.position)
+                    await self._project(replace=replace)
                 except DatabaseFull as error:
                     log.error("%s. %s", error, error.remedy)
                     await asyncio.sleep(self.options.full_ms / 1000)
@@ -152,6 +162,7 @@ class Projector:
                         raise  # a fresh file breaks, too
                     log.error("%s", error)
                     broken_at = self.position
+                    damaged = self._damage is not None
         finally:
             self._ended = True
             for _, future in self._waiters:
@@ -258,6 +269,8 @@ class Projector:
         while True:
             await self._something()
             await self._linger()
+            if self._damage is not None:
+                raise self._damage
             await self._write(store, patient=True)
 
     async def _something(self) -> None:

@@ -24,6 +24,8 @@ from .errors import DatabaseForeign
 
 FETCH_ROWS = 1000
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+DAMAGE = "Corrupt database file"
+"""How DuckDB begins to tell that a block does not match its checksum."""
 ALLOWED = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
 
 
@@ -35,7 +37,10 @@ class Header(NamedTuple):
 
 
 class Refused(QueryRefused):
-    """A query that was refused or stopped. `code`: syntax, read_only, query, rows, time, busy."""
+    """A query that was refused or stopped.
+
+    `code`: request, syntax, read_only, query, rows, time, busy or damage (of the file).
+    """
 
     def __init__(self, code: str, message: str, *, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -92,6 +97,9 @@ def running(
             "time", "the query ran past its time limit", remedy="Ask for less, or raise the limit."
         ) from error
     except duckdb.Error as error:
+        if DAMAGE in str(error):
+            remedy = "A projector rebuilds it from the log; by hand: `dtf projector rebuild`."
+            raise Refused("damage", str(error)[:4000], remedy=remedy) from error
         raise Refused("query", str(error)[:4000], remedy=_hint(error)) from error
 
 

@@ -21,6 +21,7 @@ from ..core.adapters.nats_client import Connection
 from ..core.errors import DtfError
 from ..core.query import QueryError, QueryReply, QueryRequest
 from ..core.subjects import Subjects
+from .errors import DatabaseBroken
 from .projector import Projector
 from .queries import Header, Refused, fetch, json_row, running, time_limit
 
@@ -102,6 +103,8 @@ class QueryService:
             late = f"position {self._projector.position} of the projection, no turn, or both"
             send(_refusal(Refused("time", f"the query's time was over while waiting: {late}")))
         except DtfError as error:
+            if isinstance(error, Refused) and error.code == "damage":
+                self._projector.distrust(DatabaseBroken(str(error)))
             send(_refusal(error))
         finally:
             self._asked -= 1

@@ -195,17 +195,6 @@ async def test_a_corrupt_file_is_kept_aside_and_rebuilt(
     assert "rebuilt from the log" in caplog.text
 
 
-async def test_damage_that_shows_only_when_read_is_rebuilt_too(tmp_path: Path) -> None:
-    """Blocks that nobody reads at the start."""
-    log, path = memory_log(World(2).grow(80)), tmp_path / "main.duckdb"
-    before = await hashes_of(log, path)
-    whole = bytearray(path.read_bytes())
-    for start in range(12288 + 262144 // 2, len(whole) - 64, 4096):
-        whole[start : start + 64] = b"\xff" * 64
-    path.write_bytes(whole)
-    assert differences(before, await hashes_of(log, path)) == []
-
-
 async def test_a_file_of_another_log_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "main.duckdb"
     first, second = memory_log(World(4).grow(60)), memory_log(World(5).grow(90))

@@ -20,7 +20,7 @@ from dtf.core.ids import random_id
 from dtf.core.query import QueryRequest, Table, ask_query
 from dtf.core.server import EmbeddedServer
 from dtf.core.subjects import Subjects
-from dtf.projections.errors import DatabaseBusy, DatabaseForeign
+from dtf.projections.errors import DatabaseBroken, DatabaseBusy, DatabaseForeign
 from dtf.projections.projector import Projector
 from dtf.projections.queries import open_database_readonly, run_query
 from dtf.projections.service import QUERIES_AT_ONCE, WAITING_MAX, QueryService
@@ -216,6 +216,53 @@ async def test_a_query_does_not_hold_up_projecting(
             query.cancel()
         await asyncio.wait(queries)
     # leaving the block interrupts them: otherwise this test would take for ever
+
+
+async def test_damage_that_only_a_query_meets_is_mended(
+    connection: Connection, pool: Subjects, tmp_path: Path
+) -> None:
+    """A bad block is refused once; the file is rebuilt, and the same query answers."""
+    log, path = MemoryLog(), tmp_path / "main.duckdb"
+    log.messages.extend(World(3).grow(150))
+    sql = "SELECT count(token), count(message) FROM fact.attempts"
+    request = QueryRequest(sql=sql, at_least=len(log.messages), timeout_ms=60_000)
+    async with serving(connection, log, path):
+        before = await ask_query(connection, pool.query, request)
+    damage_a_block(path, sql)
+    async with serving(connection, log, path):
+        with pytest.raises(QueryRefused, match="Corrupt"):
+            await ask_query(connection, pool.query, request)
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    after = await ask_query(connection, pool.query, request)
+                    break
+                except QueryRefused:  # the file is being replaced
+                    await asyncio.sleep(0.01)
+    assert after.rows == before.rows
+    assert (tmp_path / "main.duckdb.broken-1").exists()
+
+
+def damage_a_block(path: Path, sql: str) -> None:
+    """A block that only `sql` reads is overwritten: the file opens, the query fails."""
+    whole = path.read_bytes()
+    block, headers = 256 * 1024, 3 * 4096
+    for start in range(headers, len(whole), block):
+        end = min(start + block, len(whole))
+        path.write_bytes(
+            whole[: start + 100] + b"\xff" * 64 + whole[start + 164 : end] + whole[end:]
+        )
+        try:
+            connection = open_database_readonly(path)
+        except DatabaseBroken:
+            continue
+        try:
+            run_query(connection, sql)
+        except QueryRefused:
+            return
+        finally:
+            connection.close()
+    raise AssertionError("no block of this file is read by the query alone")
 
 
 async def test_without_a_service_the_asker_is_told(connection: Connection, pool: Subjects) -> None:
