@@ -11,8 +11,10 @@ import shutil
 from pathlib import Path
 
 from ..core.bundle_unpacking import unpack
+from ..core.errors import LogUnavailable
 from ..core.ports import BlobStore
 
+RETRY_S = 1.0
 log = logging.getLogger("dtf.worker")
 
 
@@ -62,6 +64,15 @@ class BundleCache:
         except BaseException:
             self.give_back(digest)
             raise
+
+    async def take_patiently(self, digest: str) -> Path:
+        """`take`, asked again as long as the blob store does not answer."""
+        while True:
+            try:
+                return await self.take(digest)
+            except LogUnavailable as error:
+                log.info("bundle %s: asking again: %s", digest, error)
+                await asyncio.sleep(RETRY_S)
 
     def give_back(self, digest: str) -> None:
         """One user less."""

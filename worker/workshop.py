@@ -379,15 +379,22 @@ class Isolated(Listener):
             self.notes += collected.notes
         digest = None
         if not whole:
-            file = Path(output_path(self.scratch))
             if not facts.stored:
-                file.write_bytes(facts.head)
+                self._write_output(facts.head)
+            file = Path(output_path(self.scratch))
             result = await put_file(shop.blobs, file, stopping)
             if isinstance(result, str):
                 digest = result
             else:
                 self.notes.append(f"the output could not be stored: {result}")
         self._finish(facts, digest)
+
+    def _write_output(self, data: bytes) -> None:
+        try:
+            Path(output_path(self.scratch)).write_bytes(data)
+        except OSError as error:
+            self.notes.append(f"the output could not be written: {error}")
+        self._dirty = True
 
     def _note(self, facts: Facts) -> None:
         """What the message says beside the outcome."""

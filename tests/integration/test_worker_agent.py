@@ -184,7 +184,7 @@ async def test_no_beat_without_a_connection_and_one_at_once_when_it_is_back(tmp_
     async with worker_pool(tmp_path, beat_s=1000.0) as pool:
         await pool.until(pool.beats)
         pool.connected = False
-        pool.agent._beat()
+        pool.agent._heart.beat()
         assert len(pool.beats()) == 1
         pool.connected = True
         for callback in pool.links.on_reconnect:

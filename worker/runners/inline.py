@@ -103,6 +103,11 @@ class InlineLane:
         self._thread: threading.Thread | None = None
         self._streams = (sys.stdout, sys.stderr)
 
+    @property
+    def idle(self) -> bool:
+        """Nobody runs and nobody is in line."""
+        return self._thread is None or (self._asleep and not self._line)
+
     # -- the loop's side --------------------------------------------------------------------------
     def start(self, attempts: Iterable[Attempt]) -> None:
         """The attempts are in line. The thread starts with the first of all."""
