@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from ..core.errors import NotFound, Unavailable, UserError
 from ..core.pool_file import find_pool_file
+from ..core.pool_lock import reading
 from ..core.query import QueryRequest, Table, ask_query
 from .database import database_path
 
@@ -110,11 +111,12 @@ async def open_asking(config: Config) -> AsyncIterator[Asking]:
             f"there is no history in {config.data_dir}, and no query service answers",
             remedy="Run something first (`dtf run SUITE`), or name a server: --server.",
         )
-    connection = open_database_readonly(path)
-    try:
-        yield AskFile(connection)
-    finally:
-        connection.close()
+    with reading(config.data_dir) if local else nullcontext():
+        connection = open_database_readonly(path)
+        try:
+            yield AskFile(connection)
+        finally:
+            connection.close()
 
 
 async def find_run(asking: Asking, text: str) -> str:
