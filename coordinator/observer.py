@@ -78,7 +78,7 @@ class Observer:
             if attempt.orphaned and not attempt.kept:
                 self.notes.close(attempt, Cause.WORKER_LOST)
 
-    # -- timers --------------------------------------------------------------------------------------
+    # -- timers ------------------------------------------------------------------------------------
     def _watch_incomplete(self, run: Run, now: float) -> None:
         def expire() -> None:
             if not (run.closed or run.settled):
