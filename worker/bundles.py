@@ -45,6 +45,14 @@ class BundleCache:
         folder = self.folder_of(digest)
         return folder if folder.is_dir() else None
 
+    def take_now(self, digest: str) -> Path | None:
+        """`take` for a bundle that is here already; None when it is not."""
+        folder = self.here(digest)
+        if folder is not None:
+            self._users[digest] = self._users.get(digest, 0) + 1
+            os.utime(folder)
+        return folder
+
     async def take(self, digest: str) -> Path:
         """The unpacked bundle; it stays until `give_back`. Raises what the blob store and
         `unpack` raise.
