@@ -103,12 +103,10 @@ async def local_pool(
     """
     lock = PoolLock(config.data_dir)
     try:
-        found = await _enter(lock, config.data_dir, share)
+        found = await _enter(lock, config.data_dir, share=share, reading=reading)
         if found is not None:
             yield found
             return
-        if reading:
-            lock.seal()  # whoever wants a pool waits until this is over
         async with _own_server(config, port, announced=not reading) as (mine, connection):
             if reading:
                 yield mine
@@ -119,19 +117,20 @@ async def local_pool(
         lock.close()
 
 
-async def _enter(lock: PoolLock, data_dir: Path, share: bool) -> PoolFile | None:
-    """None when this process is the owner; else the running pool, which now waits for us."""
+async def _enter(lock: PoolLock, data_dir: Path, *, share: bool, reading: bool) -> PoolFile | None:
+    """None when this process may start the pool (or its server); else the running pool, which now
+    waits for us.
+    """
     clock = asyncio.get_running_loop().time
     deadline = clock() + ENTER_LIMIT_S
-    while not lock.own():
+    while not (lock.read() and lock.seal() if reading else lock.own()):
         found = find_pool_file(data_dir)
-        if not share:
-            at = f" at {found.url} (process {found.pid})" if found else ""
+        if not share and found is not None:
             raise ServerUnavailable(
-                f"a pool runs on {data_dir} already{at}",
+                f"a pool runs on {data_dir} already at {found.url} (process {found.pid})",
                 remedy="Use that one (`dtf status`), or name another --data-dir.",
             )
-        if found is not None and lock.share():
+        if share and found is not None and lock.share():
             return found
         if clock() > deadline:
             raise ServerUnavailable(
@@ -139,11 +138,17 @@ async def _enter(lock: PoolLock, data_dir: Path, share: bool) -> PoolFile | None
                 remedy="End that process, or name another --data-dir.",
             )
         await asyncio.sleep(LOOK_S)
-    (data_dir / POOL_FILE).unlink(missing_ok=True)  # of an owner that was killed
+    if not reading:
+        _clear(data_dir)
+    return None
+
+
+def _clear(data_dir: Path) -> None:
+    """Nothing is left of an owner that was killed, and git does not see the directory."""
+    (data_dir / POOL_FILE).unlink(missing_ok=True)
     ignore = data_dir / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")  # the history of a project is no part of its working tree
-    return None
 
 
 @asynccontextmanager

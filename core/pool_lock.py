@@ -2,15 +2,20 @@
 
 Rule: the kernel holds the locks, so whoever is killed holds none.
 
-`pool.lock` (exclusive): the one process that runs the pool. `users.lock`: shared by processes that
-use it; exclusive by the owner once it closes, so that nobody enters a pool that is going.
+`pool.lock`: exclusive for the one process that runs the pool, shared by readers of its files while
+none does. `users.lock`: shared by processes that use the pool; exclusive for the owner once it
+closes, so that nobody enters a pool that is going, and for a reader that runs the server alone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import Unavailable
 
 OWNER, USERS = "pool.lock", "users.lock"
 
@@ -25,6 +30,10 @@ class PoolLock:
     def own(self) -> bool:
         """True when this process now is the owner; the pool is then its own to start."""
         return self._take(OWNER, shared=False)
+
+    def read(self) -> bool:
+        """True when no owner runs a pool here, nor starts one before `close`: files can be read."""
+        return self._take(OWNER, shared=True)
 
     def share(self) -> bool:
         """True when the owner cannot close the pool any more until `close`."""
@@ -49,6 +58,20 @@ class PoolLock:
             return False
         self._held[name] = file
         return True
+
+
+@contextmanager
+def reading(data_dir: Path) -> Iterator[None]:
+    """Inside, no pool starts on the directory; raises `Unavailable` while one runs."""
+    lock = PoolLock(data_dir)
+    try:
+        if not lock.read():
+            raise Unavailable(
+                f"a pool on {data_dir} starts or ends at this moment", remedy="Try again."
+            )
+        yield
+    finally:
+        lock.close()
 
 
 def _lock(file: int, shared: bool) -> bool:

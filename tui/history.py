@@ -5,13 +5,15 @@ The projector holds the file alone, so the service answers whenever there is one
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.errors import NotFound, UserError
+from ..core.errors import NotFound, Unavailable, UserError
 from ..core.ids import RUN_ID_LENGTH
 from ..core.pool_file import find_pool_file
+from ..core.pool_lock import reading
 from ..core.query import QueryRequest, ask_query
 from ..core.session import current
 from .next_step import command
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 Rows = list[list[Any]]
 ROWS_MAX = 100_000
+CHANGE_LIMIT_S = 5.0
+"""How long a local pool may take to start or to end before that is an error here."""
+CHANGE_LOOK_S = 0.1
 _NAMED_MAX = 5
 
 
@@ -118,7 +123,38 @@ def _the_one(text: str, found: Sequence[Sequence[Any]]) -> str:
 
 @asynccontextmanager
 async def open_history() -> AsyncIterator[History]:
-    """The history of the configured pool. Raises `NotFound` when there is none on this machine."""
+    """The history of the configured pool. Raises `NotFound` when there is none on this machine.
+
+    A local pool that starts or ends at this moment is waited for.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _settled_history(stack)
+
+
+async def _settled_history(stack: AsyncExitStack) -> History:
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + CHANGE_LIMIT_S
+    while True:
+        opening = AsyncExitStack()
+        try:
+            history = await opening.enter_async_context(_open_once())
+            if current().config.server is None and history.live:
+                await history.rows("SELECT 1")
+        except Unavailable:
+            await opening.aclose()
+            if current().config.server is not None or clock() > deadline:
+                raise
+            await asyncio.sleep(CHANGE_LOOK_S)
+            continue
+        except BaseException:
+            await opening.aclose()
+            raise
+        stack.push_async_exit(opening)
+        return history
+
+
+@asynccontextmanager
+async def _open_once() -> AsyncIterator[History]:
     config = current().config
     if config.server is not None or find_pool_file(config.data_dir) is not None:
         from ..core.client import open_client
@@ -126,11 +162,12 @@ async def open_history() -> AsyncIterator[History]:
         async with open_client(config) as client:
             yield History(client=client)
     else:
-        file = _open_file(config)
-        try:
-            yield History(file=file)
-        finally:
-            file.close()
+        with reading(config.data_dir) if config.data_dir.is_dir() else nullcontext():
+            file = _open_file(config)
+            try:
+                yield History(file=file)
+            finally:
+                file.close()
 
 
 def _open_file(config: Config) -> Any:
