@@ -17,6 +17,7 @@ import psutil
 from ..core.adapters.nats_client import connect
 from ..core.client import Client, open_client
 from ..core.config import load_config
+from ..core.errors import QueryRefused, Unavailable
 from ..core.fold import Fold
 from ..core.server import EmbeddedServer
 from ..core.setup import init_pool
@@ -40,8 +41,7 @@ class BenchPool:
         try:
             await self._start()
         except BaseException:
-            for log in sorted(self.data_dir.glob("*.log")):
-                sys.stderr.write(f"--- {log.name}\n{log.read_text()[-2000:]}\n")
+            self._show_logs()
             await self._stop()
             raise
         return self
@@ -52,7 +52,14 @@ class BenchPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self._show_logs()
         await self._stop()
+
+    def _show_logs(self) -> None:
+        """What the parts said, for whoever has to find out why a benchmark failed."""
+        for log in sorted(self.data_dir.glob("*.log")):
+            sys.stderr.write(f"--- {log.name}\n{log.read_text()[-2000:]}\n")
 
     async def _start(self) -> None:
         await self.server.start()
@@ -67,6 +74,18 @@ class BenchPool:
         config = load_config(self._flags(), env={}, cwd=self.data_dir)
         self.client = await self._stack.enter_async_context(open_client(config))
         await self.ready(self.workers)
+        if self.projector:
+            await self._answering()
+
+    async def _answering(self) -> None:
+        """The query service is there."""
+        async with asyncio.timeout(START_LIMIT_S):
+            while True:
+                try:
+                    await self.client.query("SELECT 1")
+                    return
+                except (Unavailable, QueryRefused):
+                    await asyncio.sleep(0.1)
 
     def _flags(self) -> dict[str, str]:
         return {
