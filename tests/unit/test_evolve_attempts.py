@@ -278,7 +278,8 @@ def test_a4_assignments_of_a_message_are_judged_one_by_one_in_any_order(world: W
     world.settle(run, "g-3")
     world.assign(run, "g-5")
     said = [
-        (run, "g-0.1.1.a", ""), (run, "g-1.1.1.b", ""), (run, "g-2.1.1.c", "attempt_number"),
+        (run, "g-0.1.1.a", ""), (run, "g-1.2.1.z", "attempt_number"), (run, "g-1.1.1.b", ""),
+        (run, "g-2.1.1.c", "attempt_number"),
         (run, "g-2.2.1.d", ""), (run, "g-3.1.1.e", "already_settled"), (run, "g-4.1.1.f", ""),
         (run, "g-5.1.1.g", "attempt_number"), (run, "g-6.2.1.h", "attempt_number"),
         (run, "g-6.1.1.i", ""), (run, "g-6.1.1.j", "attempt_number"), (run, "g-7.1.1.k", ""),
