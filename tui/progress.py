@@ -159,6 +159,7 @@ class ProgressView:
         )
         self._started_s = started_s
         self._drawn_s = started_s
+        self._lines: list[Text] = []
         self._named: set[str] = set()
         self._bad = 0
         self._since: dict[str, float] = {}
@@ -185,7 +186,9 @@ class ProgressView:
         now = self.progress(view, now_s)
         if self._live:
             lines = picture(now, self.console.width, plain=self.plain)
-            self._live.update(Group(*lines), refresh=True)
+            if lines != self._lines:
+                self._lines = lines
+                self._live.update(Group(*lines), refresh=True)
         else:
             self.console.print(plain_line(now), soft_wrap=True)
 
