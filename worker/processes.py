@@ -1,7 +1,7 @@
 """The agent's end of the process supervisor. Rule: orders go out, facts come in; nothing here
 waits for a process.
 
-The supervisor (`supervisor.py`) is started once and outlives no agent. Should it die itself, its
+The supervisor (`supervising/`) is started once and outlives no agent. Should it die itself, its
 processes become children of the agent, which kills them, tells every attempt so, and starts
 another.
 """
@@ -18,12 +18,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from . import supervisor
+from .supervising import start
+from .supervising.table import below, kill_quietly, process_table
 
 PR_SET_CHILD_SUBREAPER = 36
 CLOSE_S = 10.0
@@ -124,12 +124,10 @@ class Processes:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         ours, theirs = socket.socketpair()
-        folder = str(Path(__file__).resolve().parent)
-        arguments = [folder, str(theirs.fileno()), str(os.getpid()), "prepare"]
         with theirs:
             ours.setblocking(False)
             self._popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", supervisor.SERVE, *arguments],
+                start.command(theirs.fileno(), os.getpid()),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -277,12 +275,12 @@ def kill_orphans() -> None:
     """Processes that became ours when the supervisor died are killed and collected."""
     me, session = os.getpid(), os.getsid(0)
     for _ in range(50):
-        table = supervisor.process_table()
+        table = process_table()
         orphans = {p.pid for p in table.values() if p.parent == me and p.session != session}
         if not orphans:
             return
-        for pid in supervisor.below(table, orphans):
-            supervisor.kill_quietly(pid, signal.SIGKILL)
+        for pid in below(table, orphans):
+            kill_quietly(pid, signal.SIGKILL)
         for pid in orphans:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)

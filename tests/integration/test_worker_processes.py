@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dtf.worker import supervisor
 from dtf.worker.processes import Facts, Listener, Order, Processes
+from dtf.worker.supervising.table import process_table
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX processes")
 LIMIT_S = 30.0
@@ -92,7 +92,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     yield Bench(processes, tmp_path)
     pid = processes.pid
     await processes.close()
-    assert not [p for p in supervisor.process_table().values() if p.parent == pid]
+    assert not [p for p in process_table().values() if p.parent == pid]
 
 
 async def one_of(heard: Heard) -> str:
@@ -106,7 +106,7 @@ async def one_of(heard: Heard) -> str:
 
 def alive(pid: int) -> bool:
     """Whether the process lives; a zombie does not."""
-    table = supervisor.process_table()
+    table = process_table()
     return pid in table and not table[pid].zombie
 
 
