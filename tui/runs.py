@@ -15,7 +15,9 @@ from .past import outcome_of_history
 Limit = Annotated[int, Parameter(name=["--limit", "-n"])]
 
 RUNS = """
-SELECT run, name, coalesce(verdict, state) AS state, tasks, passed, failed,
+SELECT run, name,
+    CASE WHEN verdict = 'failed' AND failed = 0 THEN 'incomplete' ELSE coalesce(verdict, state) END
+        AS state, tasks, passed, failed,
     settled - passed - failed - skipped AS other, tasks - settled AS pending, wall_us,
     epoch_ns(submitted_at) AS submitted_ns, publisher, retry_of
 FROM runs

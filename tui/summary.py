@@ -150,6 +150,8 @@ def _story(failure: Failure) -> Sequence[str]:
 def result_line(outcome: Outcome, *, plain: bool) -> Text:
     """How the run ended, in one line."""
     name = outcome.verdict or outcome.state
+    if name == "failed" and exit_code(outcome) is ExitCode.INCOMPLETE:
+        name = "incomplete"  # the log knows one word for both; people and CI need to tell them
     seen = look(name)
     line = Text.assemble((f"{mark(name, ascii_only=plain)} {seen.word}", seen.style), "  ")
     order = ["passed", *(state for state in WORST_FIRST if state != "passed")]

@@ -122,6 +122,12 @@ def test_many_failures_are_counted_not_listed() -> None:
     assert shown(screen).count("✘ failed  t[") == 10
 
 
+def test_what_only_lacks_something_is_incomplete_not_failed() -> None:
+    screen = console()
+    show_summary(screen, outcome(counts={"passed": 11, "no_capacity": 1}, failures=[], seen=[]))
+    assert shown(screen).strip().startswith("⚠ incomplete  11 passed, 1 no capacity of 12 tasks")
+
+
 def test_programs_get_the_whole_outcome() -> None:
     told = msgspec.json.decode(record_text(outcome_record(outcome()), "json"))
     assert told["schema"] == "dtf.run/1"
