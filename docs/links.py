@@ -1,7 +1,7 @@
 """Every link in the documentation resolves after this exits with 0.
 
-Rule: a promise names the test that can fail. A link whose text is a test's name in backquotes and
-whose target is a Python file holds only while the file defines that name.
+Rule: a promise names the test that can fail. A link to a Python file whose text is a name in
+backquotes, or whose anchor is a name, holds only while the file defines that name.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def problem(page: Path, text: str, target: str) -> str | None:
     if anchor and path.suffix == ".md" and anchor not in anchors(path):
         return "the page has no such heading"
     test = TEST.match(text)
-    if test and path.suffix == ".py" and not _defines(path, test[1]):
-        return f"the file does not define {test[1]}"
+    wanted = anchor or (test[1] if test else "")
+    if wanted and path.suffix == ".py" and not _defines(path, wanted):
+        return f"the file does not define {wanted}"
     return None
 
 
