@@ -80,7 +80,12 @@ def after_finish(task: Task, finish: Finish, term: int) -> TaskSettled | TaskReq
 
 
 def after_loss(task: Task, attempt: Attempt, cause: Cause, term: int) -> TaskSettled | TaskRequeued:
-    """The ruling on an attempt that ended without a word: worker gone, or never received."""
+    """The ruling on an attempt that ended without a word: worker gone, or never received.
+
+    Of a task that is settled already, it only closes the attempt.
+    """
+    if task.settled:
+        return TaskRequeued(term=term, token=attempt.token, cause=cause)
     if cancelled_at(task):
         return TaskSettled(
             term=term,

@@ -120,7 +120,7 @@ class Scheduler:
         closing, self.notes.closing = self.notes.closing, []
         for attempt, cause in closing:
             task = attempt.task
-            if attempt.token in self.pool.open and task.finish is None and not task.settled:
+            if attempt.token in self.pool.open and task.finish is None and not task.run.settled:
                 rulings.setdefault(task.run.id, []).append(
                     policy.after_loss(task, attempt, cause, self.term)
                 )

@@ -9,6 +9,7 @@ is deposed (protocol L2, L4, L5).
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -82,6 +83,7 @@ class Coordinator:
             lease, self.clock, holder, self.options.lease_ttl_ms, self._holder_gone
         )
         self._nonce = ""
+        self._alarmed: Exception | None = None
         self._wake = asyncio.Event()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         """Who waits for the fold to reach a sequence."""
@@ -145,6 +147,9 @@ class Coordinator:
                 self._observe_election(judged, now)
             elif self.scheduler is not None:
                 self.scheduler.observe(judged, now)
+        if self.fold.error is not self._alarmed:
+            self._alarmed = self.fold.error
+            log.error("a bug of ours voided an event", exc_info=self._alarmed)
 
     def _observe_election(self, judged: Judged, now: float) -> None:
         for event, void in zip(judged.events, judged.voids, strict=False):
@@ -176,6 +181,7 @@ class Coordinator:
         while True:
             tail = await self._tail()
             await self._folded_to(tail)
+            gc.freeze()  # what was folded so far lives long: collections need not look at it
             await self.keeper.acquire()
             async with anyio.create_task_group() as group:
 
