@@ -1,6 +1,7 @@
 """dtf runs tests of AI models on many machines and can prove afterwards what happened.
 
-The names here are for code that runs inside a task; everything else is reached through the `dtf` command.
+The names here are for code that runs inside a task; everything else is reached through the `dtf`
+command.
 """
 
 from .core.report import case, measure, params, placed, skip
