@@ -18,8 +18,9 @@ TEST = re.compile(r"^`(\w+)`$")
 
 
 def pages() -> list[Path]:
-    """README and everything below docs/."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """README and everything below docs/ and examples/."""
+    below = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    return [ROOT / "README.md", *sorted(path for path in below if "node_modules" not in path.parts)]
 
 
 def anchors(page: Path) -> set[str]:
