@@ -58,9 +58,11 @@ def _array_difference(expected: Array, actual: Array, rtol: float, atol: float, 
         return ""
     first = tuple(int(index) for index in np.argwhere(wrong)[0])
     with np.errstate(all="ignore"):
-        largest = np.nanmax(np.abs(got[wrong] - wanted[wrong]))
+        gaps = np.abs(got[wrong] - wanted[wrong])
+    gaps = gaps[~np.isnan(gaps)]
+    largest = f"by up to {gaps.max():.3g}" if gaps.size else "where one is not a number"
     return (
-        f"{where}: {int(wrong.sum())} of {wrong.size} values differ by up to {largest:.3g}, "
+        f"{where}: {int(wrong.sum())} of {wrong.size} values differ {largest}, "
         f"first {got[first]!s} at {list(first)}, expected {wanted[first]!s}"
     )
 

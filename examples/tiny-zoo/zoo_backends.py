@@ -6,6 +6,8 @@ replaced by something it can.
 
 from __future__ import annotations
 
+import importlib
+import logging
 import tempfile
 import warnings
 from collections import Counter
@@ -45,9 +47,8 @@ class OnnxRuntime:
         "webgpu": "WebGpuExecutionProvider",
     }
 
-    def __init__(self, path: Path, precision: str, hardware: str, optimised: bool = True) -> None:
-        import onnxruntime
-
+    def __init__(self, model: bytes, precision: str, hardware: str, optimised: bool = True) -> None:
+        onnxruntime = importlib.import_module("onnxruntime")
         if precision == "bf16":
             raise Unsupported("onnxruntime's CPU kernels take no bfloat16 for these operators")
         if hardware not in self.PROVIDERS:
@@ -60,7 +61,6 @@ class OnnxRuntime:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         wanted = dict.fromkeys([self.requested, "CPUExecutionProvider"])
-        model = _int8(path) if precision == "int8" else path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an absent provider is one warning; `placed` tells it
             self._session = onnxruntime.InferenceSession(model, options, providers=list(wanted))
@@ -88,11 +88,8 @@ class OpenVino:
     DEVICES: ClassVar = {"cpu": "CPU", "openvino": "CPU", "xpu": "GPU"}
     HINTS: ClassVar = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 
-    def __init__(self, path: Path, precision: str, hardware: str) -> None:
-        try:
-            import openvino
-        except ModuleNotFoundError:
-            raise Unsupported("openvino is not installed: pip install openvino") from None
+    def __init__(self, model: bytes, precision: str, hardware: str) -> None:
+        openvino = importlib.import_module("openvino")
         if hardware not in self.DEVICES:
             raise Unsupported(f"OpenVINO has no device for hardware {hardware!r}")
         core = openvino.Core()
@@ -102,12 +99,11 @@ class OpenVino:
             device, "OPTIMIZATION_CAPABILITIES"
         ):
             raise Unsupported("this CPU has no bfloat16 instructions")
-        model = core.read_model(_int8(path) if precision == "int8" else path.read_bytes())
         hints = {
             "INFERENCE_PRECISION_HINT": self.HINTS[precision],
             "INFERENCE_NUM_THREADS": THREADS,
         }
-        self._compiled = core.compile_model(model, device, hints)
+        self._compiled = core.compile_model(core.read_model(model), device, hints)
         self.actual = ",".join(self._compiled.get_property("EXECUTION_DEVICES"))
         kind = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.detail = f"OpenVINO {openvino.__version__.split('-')[0]}: computes in {kind}"
@@ -123,27 +119,34 @@ BACKENDS: dict[str, type[OnnxRuntime] | type[OpenVino]] = {
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
-def open_session(backend: str, path: Path, precision: str, hardware: str) -> Session:
-    """The model at `path`, loaded.
+def prepare(backend: str, path: Path, precision: str) -> bytes:
+    """The model to load, quantised where asked; the backend's package is imported.
 
-    Raises Unsupported with the reason, or what the engine raises.
+    All that is not loading, so that it is not measured as such. Raises Unsupported with the reason.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    return BACKENDS[backend](path, precision, hardware)
+    try:
+        importlib.import_module(backend)
+    except ModuleNotFoundError:
+        raise Unsupported(f"{backend} is not installed: pip install {backend}") from None
+    return _int8(path) if precision == "int8" else path.read_bytes()
+
+
+def open_session(backend: str, model: bytes, precision: str, hardware: str) -> Session:
+    """The model, loaded. Raises Unsupported with the reason, or what the engine raises."""
+    return BACKENDS[backend](model, precision, hardware)
 
 
 def open_reference(path: Path) -> Session:
     """What every cell is compared with: onnxruntime, CPU, float32, graph optimisations off."""
-    return OnnxRuntime(path, "fp32", "cpu", optimised=False)
+    return OnnxRuntime(path.read_bytes(), "fp32", "cpu", optimised=False)
 
 
 def _int8(path: Path) -> bytes:
     """The model with weights in 8 bits and activations quantised as they come."""
-    import logging
-
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 

@@ -44,7 +44,8 @@ def vowel(name: str, seconds: float, rate: int, pitch: float) -> Array:
         weight = sum(1 / (1 + ((hertz - formant) / 90) ** 2) for formant in FORMANTS[name])
         total += weight / harmonic**0.5 * np.sin(2 * np.pi * harmonic * phase)
     edge = np.minimum(time, time[::-1]) / 0.04
-    return total / np.abs(total).max() * np.minimum(1, edge)
+    sung: Array = total / np.abs(total).max() * np.minimum(1, edge)
+    return sung
 
 
 def speech(rate: int = 16_000) -> Array:

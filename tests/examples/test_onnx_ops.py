@@ -133,6 +133,7 @@ def test_outputs_are_compared_by_shape_type_and_value(ops: ModuleType) -> None:
     assert "1 elements, expected 2" in difference(ops, [one, one], [one])
     assert difference(ops, np.array([np.nan, np.inf]), np.array([np.nan, np.inf])) == ""
     assert "differ" in difference(ops, np.array([np.inf]), np.array([3.4e38]))
+    assert "where one is not a number" in difference(ops, np.array([np.nan]), np.array([1.0]))
     words = np.array(["a", "b"], dtype=object)
     assert "expected ['a', 'b']" in difference(ops, words, words[::-1])
 

@@ -77,7 +77,7 @@ def test_an_output_unlike_the_reference_fails_parity(
     zoo: ModuleType, heard: Heard, monkeypatch: pytest.MonkeyPatch, change: Any, message: str
 ) -> None:
     tested = zoo.zoo_models.MODELS["ocr-direction"]
-    session = zoo.zoo_backends.open_session("onnxruntime", tested.path(), "fp32", "cpu")
+    session = zoo.zoo_backends.OnnxRuntime(tested.path().read_bytes(), "fp32", "cpu")
     right = session.run
     monkeypatch.setattr(session, "run", lambda feed: change(right(feed)))
     zoo._parity(tested, session, tested.feed(2), "fp32")
@@ -89,7 +89,7 @@ def test_another_decision_fails_parity(
     zoo: ModuleType, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tested = zoo.zoo_models.MODELS["ocr-direction"]
-    session = zoo.zoo_backends.open_session("onnxruntime", tested.path(), "fp32", "cpu")
+    session = zoo.zoo_backends.OnnxRuntime(tested.path().read_bytes(), "fp32", "cpu")
     right = session.run
     monkeypatch.setattr(session, "run", lambda feed: [right(feed)[0][:, ::-1]])
     zoo._parity(tested, session, tested.feed(2), "int8")
