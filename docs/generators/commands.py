@@ -6,11 +6,17 @@ import re
 
 from cyclopts import App
 from dtf.cli import COMMANDS, EVERYWHERE, GROUPS, PANELS, Command, make_app
+from dtf.worker.commands import worker_run
 
 INTRODUCTION = """# Commands
 
 Data goes to stdout, narration to stderr. Every command takes the options of
 [the last section](#everywhere) and ends with one of these [exit codes](exit-codes.md).
+"""
+
+COORDINATOR = """### dtf-coordinator
+
+Short for `dtf coordinator`.
 """
 
 
@@ -20,6 +26,7 @@ def page() -> str:
     for panel in PANELS:
         parts.append(f"## {panel}\n")
         parts += [_section(app, command) for command in COMMANDS if _panel(command) == panel]
+    parts.append(f"## The other programs\n\n{_worker_program()}\n\n{COORDINATOR}")
     parts.append(f"## {EVERYWHERE.name}\n\nThe same for every command.\n\n{_everywhere(app)}\n")
     return "\n".join(parts)
 
@@ -35,6 +42,13 @@ def _section(app: App, command: Command) -> str:
         app = app[word]
     text = app.generate_docs(heading_level=3, usage_name=f"dtf {command.words}")
     return f"### dtf {command.words}\n{text.partition(chr(10))[2].rstrip()}\n"
+
+
+def _worker_program() -> str:
+    app = App(name="dtf-worker")
+    app.command(worker_run, name="run")
+    text = app["run"].generate_docs(heading_level=3, usage_name="dtf-worker run")
+    return f"### dtf-worker run\n{text.partition(chr(10))[2].rstrip()}"
 
 
 def _everywhere(app: App) -> str:
