@@ -8,17 +8,18 @@ the driver's words.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from ...core.model import Device
 
+_devices = msgspec.json.Decoder(list[Device]).decode
 log = logging.getLogger("dtf.worker")
 LIMIT_S = 15.0
 MIB = 1024 * 1024
@@ -35,6 +36,7 @@ for index in range(n.nvmlDeviceGetCount()):
     handle = n.nvmlDeviceGetHandleByIndex(index)
     found.append({
         "id": text(n.nvmlDeviceGetUUID(handle)),
+        "hardware": "cuda",
         "index": index,
         "name": text(n.nvmlDeviceGetName(handle)),
         "memory_bytes": n.nvmlDeviceGetMemoryInfo(handle).total,
@@ -66,22 +68,11 @@ def driver_present() -> bool:
 
 def ask_nvml(command: Sequence[str] = (sys.executable, "-c", PROBE)) -> list[Device]:
     """Devices as NVML tells them; empty on any failure."""
-    output = _answer(command)
     try:
-        rows: list[dict[str, Any]] = json.loads(output) if output else []
-    except ValueError:
+        return _devices(_answer(command) or "[]")
+    except msgspec.DecodeError as error:
+        log.info("%s: %s", command[0], error)
         return []
-    return [
-        Device(
-            id=row["id"],
-            hardware="cuda",
-            name=row["name"],
-            index=row["index"],
-            memory_bytes=row["memory_bytes"],
-            driver=row["driver"],
-        )
-        for row in rows
-    ]
 
 
 def ask_smi(command: Sequence[str] | None = None) -> list[Device]:
