@@ -139,15 +139,28 @@ def stored_version(connection: duckdb.DuckDBPyConnection, path: Path, pool: str)
     return int(version)
 
 
-def create_schema(connection: duckdb.DuckDBPyConnection, pool: str) -> None:
-    """The empty projection of a pool is in the database, in one transaction."""
+def create_tables(connection: duckdb.DuckDBPyConnection, pool: str) -> None:
+    """The empty projection of a pool is in the database, in one transaction; views not yet."""
     connection.begin()
-    for name in ("schema.sql", "views.sql"):
-        connection.execute(files(__package__).joinpath(name).read_text("utf-8")).fetchall()
+    connection.execute(_script("schema.sql")).fetchall()
     connection.execute(
         "INSERT INTO keep.position VALUES (?, ?, '', 0, '', 0, '', 0)", [SCHEMA_VERSION, pool]
     ).fetchall()
     connection.commit()
+
+
+def create_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """The views are in the database, in one transaction. Idempotent; costs 0.1 s the first time."""
+    found = connection.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal")
+    if found.fetchall()[0][0]:
+        return
+    connection.begin()
+    connection.execute(_script("views.sql")).fetchall()
+    connection.commit()
+
+
+def _script(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")
 
 
 def set_aside(path: Path, why: str) -> Path:

@@ -26,7 +26,7 @@ from .beats import BeatReader
 from .database import set_aside
 from .errors import DatabaseBroken, DatabaseFull
 from .reached import Reached
-from .resume import open_store, resume
+from .resume import Resumed, open_store, resume
 from .store import Store
 from .writing import ProjectorOptions, Writing
 
@@ -133,20 +133,22 @@ class Projector:
             self._writing = Writing(
                 resumed, self.options, self._beats, self._reached, self._in_thread
             )
-            await self._follow(self._writing, resumed.ledger.pool.sequence, resumed.telemetry)
+            await self._follow(store, self._writing, resumed)
         finally:
             with anyio.CancelScope(shield=True):
                 self._store = None
                 await self._in_thread(store.close)
 
-    async def _follow(self, writing: Writing, after: int, telemetry: int) -> None:
+    async def _follow(self, store: Store, writing: Writing, resumed: Resumed) -> None:
         """Read and write until cancelled or stopped by an error; what was read is written."""
+        loop = asyncio.get_running_loop()
+        prepared = loop.run_in_executor(self._thread, store.prepare)  # while the log is read
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(writing.commits, name="commits")
+                group.start_soon(writing.commits, prepared, name="commits")
                 if self._beats is not None:
-                    group.start_soon(self._beats.run, telemetry, name="beats")
-                await self._read(writing, after)
+                    group.start_soon(self._beats.run, resumed.telemetry, name="beats")
+                await self._read(writing, resumed.ledger.pool.sequence)
         except BaseExceptionGroup as errors:
             first = _first(errors)
             if not isinstance(first, DatabaseBroken):

@@ -20,7 +20,8 @@ from ..core.errors import Unavailable
 from .database import (
     SCHEMA_VERSION,
     close_database,
-    create_schema,
+    create_tables,
+    create_views,
     explained,
     open_database,
     stored_version,
@@ -32,6 +33,7 @@ from .records import Row
 CHUNK_ROWS = 1000
 """Rows given to the appender at once; it holds the interpreter for their conversion, about 5 ms."""
 READERS_LEAVE_S = 10.0
+PREPARED_S = 10.0
 KEEP_BEATS_US = 24 * 3600 * 1_000_000
 TRIM_EVERY_US = 600 * 1_000_000
 
@@ -73,6 +75,9 @@ class Store:
     def __init__(self, path: Path, pool: str) -> None:
         """The file is open, new or as it was left. `outdated`: it has another schema version.
 
+        Before anybody may read, `prepare` it: binding the views takes a while, and the first
+        messages can be folded meanwhile.
+
         Raises `DatabaseBusy`, `DatabaseFull`, `DatabaseBroken` or `DatabaseForeign`.
         """
         self.path = path
@@ -81,11 +86,12 @@ class Store:
         self._readers: list[duckdb.DuckDBPyConnection] = []
         self._readers_changed = threading.Condition()
         self._closing = False
+        self._prepared = False
         self._connection = open_database(path)
         try:
             version = stored_version(self._connection, path, pool)
             if version is None:
-                create_schema(self._connection, pool)
+                create_tables(self._connection, pool)
             self.outdated = version not in (None, SCHEMA_VERSION)
         except duckdb.Error as error:
             self.close()
@@ -93,6 +99,18 @@ class Store:
         except BaseException:
             self.close()
             raise
+
+    def prepare(self) -> None:
+        """Readers may come: the views are there. Raises like `commit`."""
+        try:
+            create_views(self._connection)
+        except duckdb.Error as error:
+            with suppress(duckdb.Error):
+                self._connection.rollback()
+            raise explained(error, self.path) from error
+        with self._readers_changed:
+            self._prepared = True
+            self._readers_changed.notify_all()
 
     def close(self) -> None:
         """The file is free: readers are interrupted and waited for. Idempotent.
@@ -102,6 +120,7 @@ class Store:
         """
         with self._readers_changed:
             self._closing = True
+            self._readers_changed.notify_all()
             for cursor in self._readers:
                 cursor.interrupt()
             self._readers_changed.wait_for(lambda: not self._readers, READERS_LEAVE_S)
@@ -115,7 +134,8 @@ class Store:
         Raises `Unavailable` when the file is being closed; a query may then be interrupted, too.
         """
         with self._readers_changed:
-            if self._closing:
+            self._readers_changed.wait_for(lambda: self._prepared or self._closing, PREPARED_S)
+            if self._closing or not self._prepared:
                 raise Unavailable(f"{self.path} is being closed", remedy="Try again in a moment.")
             cursor = self._connection.cursor()
             self._readers.append(cursor)

@@ -122,8 +122,12 @@ class Writing:
             self._urgent.set()
 
     # -- out ---------------------------------------------------------------------------------------
-    async def commits(self) -> None:
-        """Write until cancelled: when the log is idle, somebody waits, or rows get old or many."""
+    async def commits(self, prepared: Awaitable[None]) -> None:
+        """Write until cancelled: when the log is idle, somebody waits, or rows get old or many.
+
+        Not before the file is `prepared`, whose error is raised here.
+        """
+        await prepared
         while True:
             await self._something()
             await self._linger()

@@ -109,6 +109,7 @@ def ask(tmp_path: Path) -> Iterator[Callable[[Log], Ask]]:
 
     def project(log: Log) -> Ask:
         store = Store(tmp_path / f"t{len(stores)}.duckdb", "main")
+        store.prepare()
         stores.append(store)
         ledger = Ledger("main")
         for message in log.messages:
