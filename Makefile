@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 REQUIREMENTS := $(wildcard examples/requirements*.txt)
 
-.PHONY: help demo test check lint bench docs clean
+.PHONY: help demo test check lint types imports reference bench docs clean
 
 help:
 	@echo "make demo    run real models on this machine; ends with a matrix people can read"
@@ -29,12 +29,20 @@ demo: $(EXAMPLES)
 test: $(EXAMPLES)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(READY)
+check: lint types imports reference
+
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy docs/generate.py docs/links.py docs/picture.py
+
+imports: $(READY)
 	$(BIN)/lint-imports --no-cache
+
+reference: $(READY)
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python docs/links.py
 
