@@ -1,4 +1,4 @@
-"""The event loop of every program of ours. Rule: uvloop where it is installed, asyncio where it is not."""
+"""The event loop of every program. Rule: uvloop where it is installed, asyncio where it is not."""
 
 from __future__ import annotations
 
