@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
@@ -71,10 +72,14 @@ def run_process(config: Config, database: Path) -> int:
         level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr
     )
     gc.set_threshold(GC_THRESHOLD, 50, 100)
+    if hasattr(os, "nice"):
+        os.nice(NICE)
     run_async(serve(config, database))
     return 0
 
 
+NICE = 5
+"""Whoever makes facts goes before whoever writes them down: a commit must not delay a task."""
 GC_THRESHOLD = 100_000
 """Allocations between collections: rows wait by the ten thousand and make no cycles."""
 

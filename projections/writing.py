@@ -33,13 +33,19 @@ class ProjectorOptions:
     """When to write. The defaults suit a pool that also wants its own results soon."""
 
     commit_ms: int = 250
-    """Longest wait of a row for its commit while the log is busy."""
+    """Longest wait of a row for its commit while many come."""
+    trickle_ms: int = 1000
+    """The same while few come, without a pause: a commit costs 10 ms of CPU however small it is."""
+    trickle_rows: int = 1000
+    """Fewer waiting rows are a trickle."""
     idle_ms: int = 50
     """The log counts as idle after so long without a message."""
     rest_ms: int = 15
     """The same when no run is open: nothing more is to be expected."""
     rows_max: int = 60_000
     """Rows of one commit; four times as many may wait before reading stops."""
+    held_bytes_max: int = 32 * 1024 * 1024
+    """The same in bytes of log: rows can be large."""
     beats_ms: int = 1000
     """Longest wait of a heartbeat."""
     snapshot_bytes: int = 8 * 1024 * 1024
@@ -79,6 +85,8 @@ class Writing:
         self._bytes = 0
         """Bytes of log since the last snapshot."""
         self._saved_bytes = 0
+        self._held_bytes = 0
+        """Bytes of log behind the rows that wait."""
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._room = asyncio.Event()
@@ -96,6 +104,7 @@ class Writing:
         self._last = message
         self._fed += 1
         self._bytes += len(message.data)
+        self._held_bytes += len(message.data)
         if not self._origin[0] and ledger.pool.uuid:
             self._origin = (message.sequence, message_digest(message))
         if message.sequence > self._stored_to:
@@ -105,10 +114,11 @@ class Writing:
 
     async def breathe(self) -> None:
         """Others on the loop had their turn, and there is room for more rows."""
+        rows_max, bytes_max = self._options.rows_max, self._options.held_bytes_max
         waiting = self._ledger.waiting
-        if waiting >= self._options.rows_max:
+        if waiting >= rows_max or self._held_bytes >= bytes_max:
             self._urgent.set()
-        if waiting >= 4 * self._options.rows_max:
+        if waiting >= 4 * rows_max or self._held_bytes >= 4 * bytes_max:
             self._room.clear()
             await self._room.wait()
         else:
@@ -159,14 +169,16 @@ class Writing:
 
     async def _linger(self) -> None:
         """Returns when the log is idle, somebody waits, or the commit is due."""
-        clock = asyncio.get_running_loop().time
-        due = clock() + self._options.commit_ms / 1000
-        while not self._urgent.is_set() and clock() < due:
+        options, clock = self._options, asyncio.get_running_loop().time
+        started = clock()
+        while not self._urgent.is_set():
+            few = self._ledger.waiting < options.trickle_rows
+            due = started + (options.trickle_ms if few else options.commit_ms) / 1000
+            idle = options.idle_ms if self._ledger.runs else options.rest_ms
             seen = self._fed
-            idle = self._options.idle_ms if self._ledger.runs else self._options.rest_ms
             with anyio.move_on_after(min(idle / 1000, due - clock())):
                 await self._urgent.wait()
-            if self._fed == seen:
+            if self._fed == seen or clock() >= due:
                 return
 
     async def _write(self, *, patient: bool = False, snapshot: bool | None = None) -> None:
@@ -213,6 +225,7 @@ class Writing:
             saved = Saved(place.sequence, *save(ledger))
             self._bytes, self._saved_bytes = 0, len(saved.fold) + len(saved.records)
         delta = ledger.take()
+        self._held_bytes = 0
         if ledger.pool.sequence <= self._stored_to:
             delta = Delta({}, {})  # the file has these rows
         return Commit(delta, place, saved, beats, telemetry)

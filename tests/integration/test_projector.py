@@ -27,7 +27,9 @@ from dtf.projections.projector import Projector, ProjectorOptions
 from dtf.projections.queries import open_database_readonly
 from projection_world import World
 
-EAGER = ProjectorOptions(commit_ms=5, idle_ms=1, rest_ms=1, rows_max=40, snapshot_bytes=2000)
+EAGER = ProjectorOptions(
+    commit_ms=5, trickle_ms=5, idle_ms=1, rest_ms=1, rows_max=40, snapshot_bytes=2000
+)
 
 
 def memory_log(messages: list[Message]) -> MemoryLog:
@@ -291,7 +293,7 @@ def disk_of(size: int) -> Iterator[None]:
 async def test_a_full_disk_keeps_the_last_transaction_and_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ProjectorOptions(commit_ms=5, idle_ms=1, rest_ms=1, full_ms=20)
+    options = ProjectorOptions(trickle_ms=5, idle_ms=1, rest_ms=1, full_ms=20)
     told = asyncio.Event()
     logger = logging.getLogger("dtf.projector")
     monkeypatch.setattr(logger, "filters", [lambda record: told.set() or True])
@@ -332,7 +334,7 @@ async def test_heartbeats_are_rows_with_a_position_of_their_own(tmp_path: Path) 
                 return rows
             await asyncio.sleep(0.01)
 
-    options = ProjectorOptions(commit_ms=5, idle_ms=1, beats_ms=5)
+    options = ProjectorOptions(trickle_ms=5, idle_ms=1, beats_ms=5)
     for start in range(2):  # the second start repeats none
         async with projecting(log, path, options, telemetry) as projector:
             await projector.reached(1)
