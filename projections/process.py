@@ -46,6 +46,7 @@ async def serve(config: Config, database: Path) -> None:
             database,
             config.pool,
         )
+        log.info("projecting pool %s into %s", config.pool, database)
         running = asyncio.create_task(_run(projector, QueryService(connection, projector)))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -78,6 +79,7 @@ def run_process(config: Config, database: Path) -> int:
     return 0
 
 
+log = logging.getLogger("dtf.projector")
 NICE = 5
 """Whoever makes facts goes before whoever writes them down: a commit must not delay a task."""
 GC_THRESHOLD = 100_000
