@@ -77,7 +77,11 @@ class Liveness:
     def own_beat(self, time_ns: int) -> list[tuple[str, str]]:
         """The leader's own beat was read back: the (worker, incarnation) pairs that are lost by
         silence."""
-        if self._elected_ns is None or time_ns - self._elected_ns < self.silence_ns:
+        if self._elected_ns is None:
+            return []
+        # The server's clock was set back: limits count from here, not from a time yet to come.
+        self._elected_ns = min(self._elected_ns, time_ns)
+        if time_ns - self._elected_ns < self.silence_ns:
             return []
         lost = []
         for name, worker in self.pool.workers.items():
@@ -85,7 +89,7 @@ class Liveness:
                 self._last.pop(name, None)
                 continue
             last = self._last.get(name)
-            if last is None or last[0] != worker.incarnation:
+            if last is None or last[0] != worker.incarnation or last[1] > time_ns:
                 self._last[name] = (worker.incarnation, time_ns)
             elif time_ns - last[1] >= self.silence_ns:
                 lost.append((name, worker.incarnation))

@@ -87,6 +87,18 @@ def test_w5_a_new_leader_gives_everyone_a_full_limit() -> None:
     assert alive.own_beat(109_000 * MS) == [("a", "i-a")]
 
 
+def test_a_server_clock_set_back_loses_nobody_and_hides_nobody() -> None:
+    alive = liveness(pool_with("a", "b").pool)
+    alive.elected(1_000_000 * MS)
+    alive.beat("a", beat("a"), 1_000_500 * MS)
+    alive.beat("b", beat("b"), 1_000_500 * MS)
+    assert alive.own_beat(1000 * MS) == [], "an hour back"
+    alive.beat("b", beat("b"), 5000 * MS)
+    assert alive.own_beat(5500 * MS) == [], "first full limit by the new time"
+    alive.beat("b", beat("b"), 9000 * MS)
+    assert alive.own_beat(9600 * MS) == [("a", "i-a")]
+
+
 def test_beats_of_another_incarnation_say_nothing() -> None:
     alive = liveness(pool_with("a").pool)
     alive.beat("a", beat("a"), 1000 * MS)
