@@ -14,7 +14,7 @@ from typing import Any
 from ..core.model import Requirement, TaskSpec
 from .attempt import LINED_UP, QUEUED, RUNNING, Attempt, Slot
 
-LINE_MAX = 8
+LINE_MAX = 16
 """Most attempts lined up behind one that runs."""
 
 

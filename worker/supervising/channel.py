@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 NEVER = 1 << 62
-COALESCE_NS = 2_000_000
-"""Ends wait this long for company, while more short attempts are in line."""
+COALESCE_NS = 10_000_000
+"""Ends wait this long for company, while enough short attempts are in line: waking the agent costs
+more than one of them.
+"""
 BACKLOG_MAX = 4 * 1024 * 1024
 """Bytes waiting for a slow agent, above which live output is dropped."""
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     Waiting = tuple[int, dict[str, Any]]
 
 
+SHORT = 3
+"""A line no longer than this wants more."""
+
+
 class Lines:
     """Slots by number: the attempt that runs in it, and orders in line."""
 
@@ -21,9 +25,9 @@ class Lines:
         self._lines: dict[int, list[Waiting]] = {}
 
     @property
-    def any(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._lines)
+    def long(self) -> bool:
+        """Whether there is a line, and none is about to run out."""
+        return bool(self._lines) and all(len(line) > SHORT for line in self._lines.values())
 
     def clear(self) -> None:
         """Nobody waits; who runs, runs."""

@@ -11,7 +11,7 @@ import time
 from .channel import NEVER, Channel
 from .family import Family
 from .lines import Lines
-from .running import ANNOUNCE_NS, LIVE_NS, MS, Running
+from .running import ANNOUNCE_NS, LISTEN_NS, LIVE_NS, MS, Running
 from .spawn import Spawner, is_empty
 from .table import below, childless, kill_quietly, oom_kills, own_peak_rss
 
@@ -119,7 +119,7 @@ class Supervisor:
             self.end(attempt, "killed", soft=False)
 
     def tell(self, *frame: object) -> None:
-        self.channel.tell(frame, time.monotonic_ns(), soon=not self.lines.any)
+        self.channel.tell(frame, time.monotonic_ns(), soon=not self.lines.long)
 
     def break_up(self, slot: int) -> None:
         for key in self.lines.break_up(slot):
@@ -135,7 +135,6 @@ class Supervisor:
         attempt = Running(key, order, first, second, time.monotonic_ns())
         self.attempts[key] = self.firsts[first] = self.pipes[second] = attempt
         self.lines.holders[attempt.slot] = attempt
-        self.poll.register(second, select.POLLIN)
         self.next_due = min(self.next_due, attempt.due())
 
     def read_output(self, attempt: Running | None) -> None:
@@ -161,7 +160,8 @@ class Supervisor:
 
     def close_pipe(self, attempt: Running) -> None:
         if attempt.output.pipe >= 0:
-            self.poll.unregister(attempt.output.pipe)
+            if attempt.listening:
+                self.poll.unregister(attempt.output.pipe)
             del self.pipes[attempt.output.pipe]
             os.close(attempt.output.pipe)
             attempt.output.pipe = -1
@@ -178,6 +178,9 @@ class Supervisor:
         if attempt.ended:
             self.bury(attempt, now)
             return
+        if not attempt.listening and now >= attempt.began + LISTEN_NS:
+            attempt.listening = True
+            self.poll.register(attempt.output.pipe, select.POLLIN)
         if not attempt.announced and now >= attempt.began + ANNOUNCE_NS:
             attempt.announced = True
             self.tell("started", attempt.key, attempt.pid)

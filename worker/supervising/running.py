@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MS = 1_000_000
 ANNOUNCE_NS = 20 * MS
 """A shorter attempt is told by its end alone, without output chunks."""
+LISTEN_NS = 3 * MS
+"""The output of a shorter attempt is read once, at its end; a pipe holds 64 KiB."""
 LIVE_NS = 50 * MS
 SAMPLE_NS = 1_000 * MS
 MEMORY_SAMPLE_NS = 50 * MS
@@ -43,6 +45,8 @@ class Running:
         self.memory_max: int = order["memory_bytes"]
         self.kill_at = NEVER
         self.gone_by = NEVER
+        self.listening = False
+        """Its output is read as it comes."""
         self.announced = False
         self.live_at = NEVER
         self.cpu_us = 0
@@ -60,7 +64,7 @@ class Running:
             return min(self.kill_at, self.gone_by)
         due = min(self.kill_at, self.live_at, self.sample_at)
         if not self.announced:
-            due = min(due, self.began + ANNOUNCE_NS)
+            due = min(due, self.began + (ANNOUNCE_NS if self.listening else LISTEN_NS))
         if not self.why:
             due = min(due, self.wall_at)
             if self.silence_ns:
