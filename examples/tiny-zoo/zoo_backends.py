@@ -11,6 +11,8 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -145,13 +147,24 @@ def open_reference(path: Path) -> Session:
     return OnnxRuntime(path.read_bytes(), "fp32", "cpu", optimised=False)
 
 
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Inside, the root logger passes on errors only: quantising advises pre-processing each time."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _int8(path: Path) -> bytes:
     """The model with weights in 8 bits and activations quantised as they come."""
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)  # it advises pre-processing at every call
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _only_errors():
         made = Path(folder) / "int8.onnx"
         quantize_dynamic(path, made)
         data = made.read_bytes()
