@@ -149,7 +149,7 @@ def open_reference(path: Path) -> Session:
 
 @contextmanager
 def _only_errors() -> Iterator[None]:
-    """Inside, the root logger passes on errors only: quantising advises pre-processing each time."""
+    """Inside, the root logger passes on errors only: quantising advises at every call."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
