@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .core.adapters.nats_client import Connection
     from .core.client import Client
     from .core.config import Config
+    from .core.server import EmbeddedServer
     from .projections.projector import Projector
 
 ENTER_LIMIT_S = 60.0
@@ -54,6 +55,7 @@ DRAIN_S = 0.5
 """What workers still run when the pool closes belongs to no command any more."""
 GRACE_S = 3.0
 LOOK_S = 0.05
+SERVER_LOOK_S = 0.5
 RESTARTS_MAX = 3
 """Restarts of one worker in a pool's life; one that dies more often has a cause to be found."""
 
@@ -173,10 +175,22 @@ async def _own_server(
             )
             if announced:
                 write_pool_file(config.data_dir, found)
-            yield found, connection
+            async with anyio.create_task_group() as group:
+                group.start_soon(_keep_server, server, name="server")
+                yield found, connection
+                group.cancel_scope.cancel()
         finally:
             remove_pool_file(config.data_dir, os.getpid())
             await connection.aclose()
+
+
+async def _keep_server(server: EmbeddedServer) -> None:
+    """A server that was killed is started again on its data and port; everyone reconnects."""
+    while True:
+        await asyncio.sleep(SERVER_LOOK_S)
+        if server.pid is None:
+            warn("the server ended by itself; starting it again on the same data")
+            await server.start()
 
 
 @asynccontextmanager
