@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 
@@ -75,6 +77,28 @@ def test_a_killed_command_leaves_nothing_and_the_next_one_works(place: Place) ->
     assert done.status == 0, done
     states = {row["state"] for row in place.dtf("runs", "ls", "--json").json()["rows"]}
     assert states == {"active", "passed"}
+
+
+def test_a_killed_server_is_started_again_and_the_run_goes_on(place: Place) -> None:
+    go = place.directory / "go"
+    started = place.directory / "started"
+    suite = place.suite(
+        f"""
+        [[task]]
+        name = "patient"
+        command = ["bash", "-c", "echo > {started}; until [ -e {go} ]; do sleep 0.05; done"]
+        count = 3
+        """
+    )
+    process = place.start("run", suite, "--workers", "1")
+    place.wait_for("started")
+    server = json.loads((place.data_dir / "server" / "server.json").read_text())
+    os.kill(server["pid"], signal.SIGKILL)
+    go.touch()
+    done = ended(process)
+    assert done.status == 0, done
+    assert "starting it again" in done.err
+    place.nothing_runs()
 
 
 def test_a_reader_that_goes_away_is_no_error(place: Place) -> None:
