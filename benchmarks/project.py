@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import statistics
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from ..core.adapters.memory import MemoryLog
 from ..core.ids import random_id
+from ..projections.process import GC_THRESHOLD
 from ..projections.projector import Projector
 from .figures import Figure, at_least
 from .fold import history
@@ -47,6 +49,9 @@ async def measure_project(rounds: int) -> list[Figure]:
     log = MemoryLog()
     for message in history():
         stored = await log.append(message.subject, message.data, random_id(26))
+    gc.set_threshold(GC_THRESHOLD, 50, 100)  # as `dtf projector run` does
+    gc.collect()
+    gc.freeze()
     rates, costs = [], []
     with TemporaryDirectory(prefix="dtf-bench-") as scratch:
         for number in range(rounds):
@@ -54,6 +59,7 @@ async def measure_project(rounds: int) -> list[Figure]:
             rows, seconds, busy = await _rebuild(log, stored.sequence, database)
             rates.append(rows / seconds)
             costs.append(busy / rows * 1e6)
+    gc.unfreeze()
     note = f"{rows:,} rows, {statistics.median(costs):.1f} us CPU each"
     return [
         at_least("projector from zero", statistics.median(rates), "rows/s", BAR, note=note),
