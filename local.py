@@ -233,7 +233,6 @@ async def _services(
                 services.closing = True
                 await end(services.children, 0, 0)
             group.cancel_scope.cancel()
-            gc.unfreeze()  # the coordinator froze what it folded; DuckDB checks for leaks at exit
 
 
 class Services:

@@ -127,6 +127,7 @@ class Coordinator:
                     group.start_soon(self.hints.run, name="hints")
         finally:
             self.scheduler = None
+            gc.unfreeze()  # what was frozen after catching up may be freed with everything else
             with anyio.move_on_after(1.0, shield=True):
                 await self.keeper.release()
 
