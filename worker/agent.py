@@ -34,7 +34,7 @@ from .attempt import (
     TakeBack,
 )
 from .bundles import BundleCache
-from .devices.detect import Detected, detect, hardware_classes
+from .devices.detect import Detected, detect, hardware_classes, with_declared
 from .heartbeat import Heart
 from .inline_work import InlineWork
 from .links import Links, links_of
@@ -182,7 +182,7 @@ class Agent:
 
     def _join(self, facts: Detected, incarnation: str) -> WorkerJoined:
         options = self.options
-        devices = [*facts.devices, *options.devices]
+        devices = with_declared([*facts.devices, *options.devices], options.hardware)
         server_id, client_id = self.links.identity()
         return WorkerJoined(
             incarnation=incarnation,

@@ -74,7 +74,7 @@ def worker_run(
     label
         A label as key=value; may be repeated, or several separated by commas.
     hardware
-        An accelerator class to serve although it was not detected; may be repeated.
+        An accelerator class to serve with one device although none was detected; may be repeated.
     device
         A device as class:id, such as cuda:0; declared, not verified; may be repeated.
     detect

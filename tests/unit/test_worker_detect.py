@@ -85,6 +85,12 @@ def test_hardware_classes_come_from_devices_and_declarations_and_always_have_the
     assert d.hardware_classes([gpu, gpu], ("openvino", "cuda")) == ["cpu", "cuda", "openvino"]
 
 
+def test_a_class_declared_without_a_device_has_one() -> None:
+    gpu = Device(id="GPU-1", hardware="cuda")
+    devices = d.with_declared([gpu], ("cuda", "openvino", "openvino", "cpu"))
+    assert [(x.id, x.level) for x in devices] == [("GPU-1", "detected"), ("openvino:0", "declared")]
+
+
 def program(tmp_path: Path, text: str) -> list[str]:
     path = tmp_path / "program.py"
     path.write_text(text)

@@ -128,6 +128,17 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return platform.processor() if platform.processor() not in ("", platform.machine()) else ""
 
 
+def with_declared(devices: list[Device], declared: tuple[str, ...]) -> list[Device]:
+    """The devices, and one for each class its operator declared without naming a device: a task
+    that asks for the class asks for a device of it.
+    """
+    known = {"cpu", *(device.hardware for device in devices)}
+    missing = [name for name in dict.fromkeys(declared) if name not in known]
+    return devices + [
+        Device(id=f"{name}:0", hardware=name, index=0, level="declared") for name in missing
+    ]
+
+
 def hardware_classes(devices: list[Device], declared: tuple[str, ...]) -> list[str]:
     """The accelerator classes a worker serves: the CPU, what its devices are, and what its
     operator declared.
