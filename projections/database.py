@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+import zlib
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import duckdb
 from ..core.errors import UserError
 from .errors import DatabaseBroken, DatabaseBusy, DatabaseForeign, DatabaseFull
 
-SCHEMA_VERSION = 1
-"""Raised whenever a table or view changes; a file of another version is rebuilt from the log."""
+ROWS_VERSION = 1
+"""Raised whenever a row of the same tables comes to mean something else."""
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "threads": "2",
     "memory_limit": "2GB",
@@ -27,6 +28,17 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
+
+
+def _script(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+SCHEMA_VERSION = ROWS_VERSION << 32 | zlib.crc32(
+    (_script("schema.sql") + _script("views.sql")).encode()
+)
+"""Another one whenever a table or view changes; a file of another version is rebuilt from the log.
+"""
 _HOLDER = re.compile(r"PID (\d+)")
 _FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 _OURS = (
@@ -157,10 +169,6 @@ def create_views(connection: duckdb.DuckDBPyConnection) -> None:
     connection.begin()
     connection.execute(_script("views.sql")).fetchall()
     connection.commit()
-
-
-def _script(name: str) -> str:
-    return files(__package__).joinpath(name).read_text("utf-8")
 
 
 def set_aside(path: Path, why: str) -> Path:

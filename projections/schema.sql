@@ -140,7 +140,7 @@ CREATE TABLE live.tasks (
 
 -- == the projector's own ===========================================================================
 CREATE TABLE keep.position (
-    schema_version INTEGER, pool VARCHAR, uuid VARCHAR, sequence BIGINT, message_digest VARCHAR,
+    schema_version BIGINT, pool VARCHAR, uuid VARCHAR, sequence BIGINT, message_digest VARCHAR,
     origin_sequence BIGINT, origin_digest VARCHAR, telemetry_sequence BIGINT
 );
 CREATE TABLE keep.snapshot (sequence BIGINT, fold BLOB, records BLOB);
