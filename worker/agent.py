@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dtf.worker")
 FLUSH_S = 30.0
-"""How long a leaving agent waits for a server to take its last events."""
+"""How long a leaving agent waits for a server to take the ends of its attempts."""
+GOODBYE_S = 2.0
+"""The same, when there is nothing to tell but that it leaves."""
 COMPANY_S = 0.02
 """How long an isolated attempt's events wait for others', while others run or wait here: many short
 processes share messages, the last one's end is told at once."""
@@ -91,6 +93,8 @@ class Agent:
         self._drain = ""
         self._drain_timer: asyncio.TimerHandle | None = None
         self._hard = False
+        self._owing = False
+        """Ends of attempts were not stored when it stopped."""
 
     # -- life -------------------------------------------------------------------------------------
     async def run(self) -> int:
@@ -224,7 +228,7 @@ class Agent:
         await self._shop.close()
         await self._processes.close()
         try:
-            async with asyncio.timeout(1.0 if self._hard else FLUSH_S):
+            async with asyncio.timeout(FLUSH_S if self._owing and not self._hard else GOODBYE_S):
                 await self._writer.flushed()
         except TimeoutError:
             log.error("%d events could not be sent before leaving", self._writer.pending)
@@ -237,6 +241,7 @@ class Agent:
                     incarnation=self.machine.incarnation, reason=(self._drain or "stopped")[:256]
                 )
                 self._writer.put(self.subjects.worker(self.options.name), left)
+            self._owing = bool(self.machine.attempts)
             self.machine.abandon()
             self._over.set_result(why)
 
