@@ -9,6 +9,8 @@ import os
 from .runners.report import Report
 
 READ_BYTES = 1 << 20
+FOLLOW = os.access not in os.supports_follow_symlinks
+"""A link counts as something that lies there, where the system can tell."""
 TOTAL_BYTES_MAX = 32 * READ_BYTES
 """Most of a report that is read at all; the rest is marked as truncated."""
 
@@ -29,7 +31,7 @@ class ReportFile:
         if self._read > TOTAL_BYTES_MAX:
             return False
         if self._fd is None:
-            if not os.access(self.path, os.F_OK):
+            if not os.access(self.path, os.F_OK, follow_symlinks=FOLLOW):
                 return False
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             try:
@@ -56,9 +58,9 @@ class ReportFile:
             return b""
 
     def close(self) -> bool:
-        """Whether nothing is left of it."""
+        """Whether nothing is left of it. Call `read` before."""
         if self._fd is None:
-            return not self.odd and not os.path.lexists(self.path)
+            return not self.odd
         os.close(self._fd)
         self._fd = None
         try:

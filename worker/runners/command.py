@@ -50,7 +50,7 @@ def command_line(attempt: Attempt, params: Mapping[str, object]) -> list[str]:
     have.
     """
     try:
-        return [fill_in(word, params) for word in attempt.spec.command]
+        return [fill_in(word, params) if "{" in word else word for word in attempt.spec.command]
     except KeyError as error:
         raise BadTask(f"the command names the parameter {error}, which the task has not") from error
 
@@ -81,8 +81,9 @@ def task_environment(
         "DTF_DEVICES": ",".join(attempt.devices),
         "DTF_BUNDLE": bundle,
         "PYTHONUNBUFFERED": "1",
-        **visible_devices(attempt.devices, devices),
     }
+    if devices:
+        environment |= visible_devices(attempt.devices, devices)
     try:
         for name, text in spec.env.items():
             environment[name] = fill_in(text, params)
