@@ -157,8 +157,10 @@ def attempt_returned(
         return attempt
     if attempt.started:
         return "already_started"
-    if not attempt.revoked:
-        # Refused by the agent: bounded like any other fault of the infrastructure.
+    worker = pool.workers.get(attempt.worker)
+    if not attempt.revoked and not (worker is not None and worker.draining):
+        # Refused by the agent: bounded like any other fault of the infrastructure. An agent that
+        # drains gives back in order, and gets nothing more.
         attempt.task.losses += 1
     close_attempt(pool, attempt)
     return VALID

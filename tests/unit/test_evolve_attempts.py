@@ -329,6 +329,15 @@ def test_a5_a_revocation_moves_nothing_until_the_worker_returns_the_attempt(worl
     assert (task.waiting, task.losses, world.pool.open) == (True, 0, {})
 
 
+def test_a5_what_a_draining_agent_gives_back_is_no_loss(world: World) -> None:
+    run = world.submit()
+    token = world.assign(run)
+    incarnation = world.pool.workers["w"].incarnation
+    world.valid("worker.w", e.WorkerDraining(incarnation=incarnation))
+    world.valid(f"attempt.w.{run}", e.AttemptReturned(token=token))
+    assert (world.task(run).waiting, world.task(run).losses) == (True, 0)
+
+
 def test_a5_what_the_agent_gives_back_unasked_counts_as_a_loss(world: World) -> None:
     run = world.submit()
     world.valid(f"attempt.w.{run}", e.AttemptReturned(token=world.assign(run)))
