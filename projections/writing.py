@@ -32,15 +32,15 @@ InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 class ProjectorOptions:
     """When to write. The defaults suit a pool that also wants its own results soon."""
 
-    commit_ms: int = 250
+    commit_ms: int = 500
     """Longest wait of a row for its commit while many come."""
     trickle_ms: int = 1000
     """The same while few come, without a pause: a commit costs 10 ms of CPU however small it is."""
     trickle_rows: int = 1000
     """Fewer waiting rows are a trickle."""
-    idle_ms: int = 50
+    idle_ms: int = 200
     """The log counts as idle after so long without a message."""
-    rest_ms: int = 15
+    rest_ms: int = 200
     """The same when no run is open: nothing more is to be expected."""
     rows_max: int = 60_000
     """Rows of one commit; four times as many may wait before reading stops."""
