@@ -36,6 +36,8 @@ from .sender import RESEND_S, WaveSender
 
 log = logging.getLogger("dtf.coordinator")
 TICK_S = 0.25
+CLAIM_PAUSE_S_MAX = 5.0
+"""Longest pause between claims the log did not accept: each of them is a void event for ever."""
 
 
 class CoordinatorOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,8 +189,11 @@ class Coordinator:
             async with anyio.create_task_group() as group:
 
                 async def elect() -> None:
-                    while self.keeper.held and not await self._elect():  # noqa: ASYNC110 it waits for the lease
-                        await asyncio.sleep(RESEND_S)
+                    pause_s = RESEND_S
+                    while self.keeper.held and not await self._elect():
+                        log.warning("our claim to lead is void; again in %.1f s", pause_s)
+                        await asyncio.sleep(pause_s)
+                        pause_s = min(2 * pause_s, CLAIM_PAUSE_S_MAX)
 
                 group.start_soon(elect, name="elect")
                 await self.keeper.keep()
