@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shutil
 import tempfile
 import warnings
 from collections import Counter
@@ -160,13 +161,18 @@ def _only_errors() -> Iterator[None]:
 
 
 def _int8(path: Path) -> bytes:
-    """The model with weights in 8 bits and activations quantised as they come."""
+    """The model with weights in 8 bits and activations quantised as they come.
+
+    Of a copy: the quantiser writes a file beside the model it reads, and the installed package is
+    shared by every task of the machine (and often read-only).
+    """
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder, _only_errors():
         made = Path(folder) / "int8.onnx"
-        quantize_dynamic(path, made)
+        copy = Path(shutil.copy(path, folder))
+        quantize_dynamic(copy, made)
         data = made.read_bytes()
     kinds = {node.op_type for node in onnx.load_from_string(data).graph.node}
     if not kinds & {"MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM"}:

@@ -43,6 +43,14 @@ def test_a_percentile_without_enough_samples_is_left_out(zoo: ModuleType, heard:
     assert not {"latency.p95", "latency.p99"} & heard.values.keys()
 
 
+def test_quantising_writes_nothing_beside_the_installed_model(zoo: ModuleType) -> None:
+    """Two tasks quantising the same model once removed each other's file there."""
+    path = zoo.zoo_models.MODELS["ocr-direction"].path()
+    before = path.parent.stat().st_mtime_ns
+    assert zoo.zoo_backends.prepare("onnxruntime", path, "int8") != path.read_bytes()
+    assert path.parent.stat().st_mtime_ns == before, "a file was made or removed in the folder"
+
+
 def test_int8_decides_as_the_reference_does(zoo: ModuleType, heard: Heard) -> None:
     zoo.cell("ocr-direction", precision="int8", batch=4, **QUICK)
     assert heard.verdicts["parity"] == "passed"
