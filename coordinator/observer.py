@@ -45,9 +45,9 @@ class Observer:
                 continue
             if run.invalid:
                 self.notes.invalid[run.id] = run
-            elif run.closed:
+            elif run.closed or run.streams:
                 self._schedule_run(run, now)
-            else:
+            if not (run.closed or run.invalid):
                 self._watch_incomplete(run, now)
             if run.cancel_at:
                 self.notes.cancelled[run.id] = run
@@ -55,22 +55,46 @@ class Observer:
         self._collect_orphans()
 
     def _schedule_run(self, run: Run, now: float) -> None:
-        """All parts of the run are in: its unsettled tasks wait, or go on where they stand."""
+        """The unsettled tasks of the run wait, or go on where they stand."""
         if run.settled_tasks >= run.size:
-            self.notes.complete[run.id] = run
+            self._complete(run)
             return
         active: dict[str, list[int]] = {}
         for task in run.tasks.values():
             active.setdefault(task.group.name, []).append(task.index)
         for group in run.groups.values():
             if group.settled < group.size:
-                self.work.queue.add_group(run, group, active.get(group.name, ()))
-                self._watch_queue_limit(run, group, now)
+                self._schedule_group(run, group, now, active.get(group.name, ()))
         for task in run.tasks.values():
             if task.finish is not None:
                 self.notes.finished.append(task)
             elif task.waiting:
                 self._wait_again(task, now)
+
+    def _schedule_group(
+        self, run: Run, group: Group, now: float, active: Sequence[int] = ()
+    ) -> None:
+        self.work.queue.add_group(run, group, active)
+        self._watch_queue_limit(run, group, now)
+
+    def _schedule_parts(self, run: Run, judged: Judged, now: float) -> None:
+        """What the message adds to a streamed run waits; more may follow."""
+        landed = [e for e, void in zip(judged.events, judged.voids, strict=False) if not void]
+        if any(isinstance(event, e.RunSubmitted) for event in landed):
+            self._schedule_run(run, now)  # parts that came before it are scheduled with it
+            return
+        for event in landed:
+            if isinstance(event, e.TasksSubmitted):
+                self._schedule_group(run, run.groups[event.group], now)
+        if run.cancel_at:
+            self.notes.cancelled[run.id] = run
+
+    def _complete(self, run: Run) -> None:
+        """The run is settled next, if nothing of it is left or can come."""
+        if run.settled or run.settled_tasks < run.size:
+            return
+        if run.closed or (run.streams and run.cancel_at):
+            self.notes.complete[run.id] = run
 
     def _collect_orphans(self) -> None:
         """Attempts whose incarnation is over get a ruling each (W3)."""
@@ -80,8 +104,14 @@ class Observer:
 
     # -- timers ------------------------------------------------------------------------------------
     def _watch_incomplete(self, run: Run, now: float) -> None:
+        parts = len(run.parts)
+
         def expire() -> None:
-            if not (run.closed or run.settled):
+            if run.closed or run.settled:
+                return
+            if run.streams and (len(run.parts) > parts or run.settled_tasks < run.size):
+                self._watch_incomplete(run, now + self.pool.incomplete_ms / 1000)  # it is alive
+            else:
                 self.notes.complete[run.id] = run
 
         self.notes.after(now, self.pool.incomplete_ms, expire)
@@ -218,8 +248,9 @@ class Observer:
                 self.work.forget_run(name)
                 self.notes.complete.pop(name, None)
                 self._remember(name, now)
-        if run is not None and run.closed and not run.settled and run.settled_tasks >= run.size:
-            self.notes.complete[run.id] = run
+                self._stop_rest(name)
+        if run is not None:
+            self._complete(run)
 
     def _observe_run(self, name: str, judged: Judged, now: float) -> None:
         run = self.pool.runs.get(name)
@@ -235,11 +266,20 @@ class Observer:
             return
         if run.invalid:
             self.notes.invalid[run.id] = run
-        elif run.closed:
-            if run.closed_at == judged.message.sequence:
-                self._schedule_run(run, now)
-        elif run.opened_at == judged.message.sequence:
+            return
+        if run.submitted is not None and run.submitted.streamed:
+            self._schedule_parts(run, judged, now)
+            self._complete(run)
+        elif run.closed and run.closed_at == judged.message.sequence:
+            self._schedule_run(run, now)
+        if run.opened_at == judged.message.sequence and not run.closed:
             self._watch_incomplete(run, now)
+
+    def _stop_rest(self, run: str) -> None:
+        """Attempts of a run that was refused in mid-stream end; others have ended before it."""
+        for attempt in self.pool.open.values():
+            if attempt.task.run.id == run:
+                self.notes.stop(attempt)
 
     def _answer(self, run: str, sequence: int, index: int, event: object, void: str) -> None:
         """Tell a publisher why its event does not count; best effort and bounded."""

@@ -36,7 +36,7 @@ class Source:
         """Indexes in the range that are not waiting: assigned or finished before this leader's
         term."""
         self.back: list[int] = []
-        self.key = (-run.priority, run.closed_at, group.submitted.part)
+        self.key = (-run.priority, run.closed_at or run.opened_at, group.submitted.part)
         self.queued = False
 
     def __lt__(self, other: Source) -> bool:

@@ -166,7 +166,7 @@ class Scheduler:
     def _cancel_run(self, run: Run, rulings: Rulings) -> None:
         if run.settled:
             return
-        if not run.closed:
+        if not (run.closed or run.streams) or run.settled_tasks >= run.size:
             self.notes.complete[run.id] = run
             return
         for group in run.groups.values():

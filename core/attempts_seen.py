@@ -16,6 +16,14 @@ from .codec import Undecodable
 from .ids import split_token
 from .model import Case, Cause, Measurement
 
+_IN_BETWEEN = (
+    e.AttemptStarted,
+    e.CasesReported,
+    e.CasesCollected,
+    e.ArtifactStored,
+    e.AttemptReturned,
+)
+
 
 class Finished(NamedTuple):
     """An attempt's end, as its worker told it."""
@@ -49,12 +57,23 @@ class Reports(NamedTuple):
     measurements: list[Measurement]
 
 
+Listener = Callable[[str, e.AttemptEvent], None]
+"""Told the worker and each event of an attempt that is in its order and not closed by a ruling."""
+
+
 class AttemptsSeen:
     """The open attempts of one run."""
 
-    def __init__(self, is_open: Callable[[str], bool], *, keep_reports: bool) -> None:
+    def __init__(
+        self,
+        is_open: Callable[[str], bool],
+        *,
+        keep_reports: bool,
+        listener: Listener | None = None,
+    ) -> None:
         """`is_open` says whether a task still waits for its ruling."""
         self._is_open = is_open
+        self._listener = listener
         self.keep_reports = keep_reports
         self.running: dict[str, Running] = {}
         """By task. Attempts that end at once are never here."""
@@ -70,19 +89,24 @@ class AttemptsSeen:
         for index, event in enumerate(events):
             if type(event) is e.AttemptFinished:
                 if event.n == (self._next.pop(event.token, 0) if self._next else 0):
+                    self._tell(worker, event)
                     self._finish(Finished(worker, event, (sequence, index)))
-            elif isinstance(event, e.AttemptStarted):
-                if self._is_next(event.token, event.n):
+            elif isinstance(event, _IN_BETWEEN) and self._is_next(event.token, event.n):
+                self._tell(worker, event)
+                if isinstance(event, e.AttemptStarted):
                     self._start(worker, event.token)
-            elif isinstance(event, e.CasesReported):
-                if self._is_next(event.token, event.n) and self.keep_reports:
+                elif isinstance(event, e.CasesReported) and self.keep_reports:
                     reports = self._reports.setdefault(event.token, Reports([], []))
                     reports.cases.extend(event.cases)
                     reports.measurements.extend(event.measurements)
-            elif isinstance(event, e.ArtifactStored):
-                self._is_next(event.token, event.n)
-            elif isinstance(event, e.AttemptReturned) and self._is_next(event.token, event.n):
-                self.drop(event.token)
+                elif isinstance(event, e.AttemptReturned):
+                    self.drop(event.token)
+
+    def _tell(self, worker: str, event: e.AttemptEvent) -> None:
+        if self._listener is not None:
+            named = self._open_number(event.token)
+            if named is not None and self._is_open(named[0]):
+                self._listener(worker, event)
 
     def settle(self, task: str, token: str | None, at: tuple[int, int] | None) -> Finished | None:
         """The task is over: what its attempts still do does not count.

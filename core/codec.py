@@ -9,7 +9,8 @@ protocol.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Union, get_args
+from functools import cache
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Raw
@@ -131,14 +132,17 @@ def decode_telemetry(data: bytes) -> Sequence[TelemetryEvent]:
         return []
 
 
-def _describable(kind: type[Event]) -> type[msgspec.Struct]:
+@cache
+def _describable(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
     """`kind` itself, or, where a default is `ABSENT`, a twin that a schema can be made of."""
     fields = msgspec.structs.fields(kind)
-    if not any(field.default is ABSENT for field in fields):
+    kinds = [_describable_type(field.type) for field in fields]
+    same = all(kept is field.type for kept, field in zip(kinds, fields, strict=True))
+    if same and not any(field.default is ABSENT for field in fields):
         return kind
     twins: list[tuple[str, Any, Any]] = []
-    for field in fields:
-        kept, default = field.type, field.default
+    for kept, field in zip(kinds, fields, strict=True):
+        default = field.default
         if default is ABSENT:
             kept, default = msgspec.UnsetType | Any, msgspec.UNSET
         elif field.default_factory is not msgspec.NODEFAULT:
@@ -149,8 +153,19 @@ def _describable(kind: type[Event]) -> type[msgspec.Struct]:
         twins,
         namespace={"__doc__": kind.__doc__},
         kw_only=True,
-        tag=kind.__name__,
+        tag=kind.__name__ if issubclass(kind, Event) else None,
     )
+
+
+def _describable_type(kind: Any) -> Any:
+    """The type of a field: a list of records may need a list of their twins."""
+    inner = get_args(kind)
+    if get_origin(kind) is not list or not isinstance(inner[0], type):
+        return kind
+    if not issubclass(inner[0], msgspec.Struct):
+        return kind
+    twin = _describable(inner[0])
+    return kind if twin is inner[0] else list[twin]  # type: ignore[valid-type]
 
 
 def event_schema() -> dict[str, object]:

@@ -98,6 +98,9 @@ class RunSubmitted(
     """Keep tasks no living worker could ever run queued, not settled as no_capacity."""
     retry_of: Name | None = None
     """The run whose failures this one repeats."""
+    streamed: bool = False
+    """Tasks run as their parts land, and parts may follow from what came of earlier ones, until
+    the run is sealed. Otherwise nothing runs before everything is in."""
 
 
 class TasksSubmitted(
@@ -204,6 +207,26 @@ class CasesReported(
     measurements: list[Measurement] = []
     truncated: bool = False
     """The agent dropped or shortened what was too large."""
+
+
+class CasesCollected(
+    Event, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="CasesCollected"
+):
+    """The cases an attempt found in one file, before it runs them."""
+
+    token: Token
+    n: Count
+    file: Annotated[str, Meta(max_length=2048)]
+    selected: Count
+    """Cases of the file that the task's selection leaves, of all shards together."""
+    deselected: Count = 0
+    digest: Text = ""
+    """First 16 hex digits of the SHA-256 over their ids, joined by newlines: machines that collect
+    other cases from the same code show a difference."""
+    ids: list[Annotated[str, Meta(max_length=2048)]] = []
+    """Their ids in order, where the task asked for them."""
+    scoped: bool = False
+    """Fixtures of a module, class or package are in use: splitting the file sets them up again."""
 
 
 class ArtifactStored(
@@ -423,7 +446,14 @@ class OutputChunk(
 
 PublisherEvent = RunSubmitted | TasksSubmitted | RunSealed | CancelRequested
 WorkerEvent = WorkerJoined | WorkerDraining | WorkerLeft
-AttemptEvent = AttemptStarted | CasesReported | ArtifactStored | AttemptReturned | AttemptFinished
+AttemptEvent = (
+    AttemptStarted
+    | CasesReported
+    | CasesCollected
+    | ArtifactStored
+    | AttemptReturned
+    | AttemptFinished
+)
 LogEvent = (
     PoolCreated
     | PoolConfigured
@@ -450,7 +480,14 @@ WRITERS: dict[str, frozenset[type[Event]]] = {
     "run": frozenset({RunSubmitted, TasksSubmitted, RunSealed, CancelRequested}),
     "worker": frozenset({WorkerJoined, WorkerDraining, WorkerLeft}),
     "attempt": frozenset(
-        {AttemptStarted, CasesReported, ArtifactStored, AttemptReturned, AttemptFinished}
+        {
+            AttemptStarted,
+            CasesReported,
+            CasesCollected,
+            ArtifactStored,
+            AttemptReturned,
+            AttemptFinished,
+        }
     ),
     "assign": frozenset({TaskAssigned, AttemptRevoked, WorkerLost}),
     "ruling": frozenset(

@@ -54,6 +54,7 @@ STEPS: dict[type[e.Event], Step] = {
     e.WorkerLeft: pools.worker_left,
     e.AttemptStarted: tasks.attempt_started,
     e.CasesReported: tasks.attempt_reported,
+    e.CasesCollected: tasks.attempt_reported,
     e.ArtifactStored: tasks.attempt_reported,
     e.AttemptReturned: tasks.attempt_returned,
     e.AttemptFinished: _alone(tasks.sweep_finished),

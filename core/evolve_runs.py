@@ -195,7 +195,7 @@ def run_settled(
         return "run_open"
     if run.closed and event.verdict == "incomplete":
         return "run_closed"
-    if run.closed and run.settled_tasks < run.size:
+    if (run.closed or run.streams) and run.settled_tasks < run.size:
         return "unsettled_tasks"
     if run.closed and event.verdict != "cancelled" and (event.verdict == "empty") != (not run.size):
         return "verdict"  # S2: without tasks a run is empty, never passed

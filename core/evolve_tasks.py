@@ -136,7 +136,7 @@ def attempt_started(
 def attempt_reported(
     pool: Pool,
     subject: Subject,
-    event: e.CasesReported | e.ArtifactStored,
+    event: e.CasesReported | e.CasesCollected | e.ArtifactStored,
     sequence: int,
     index: int,
 ) -> str:

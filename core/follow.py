@@ -9,12 +9,12 @@ one byte; records exist for tasks that did not pass, and for what was asked to b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Raw
 
 from . import events as e
-from .attempts_seen import AttemptsSeen, Finished
+from .attempts_seen import AttemptsSeen, Finished, Listener
 from .codec import Undecodable, decode_batch
 from .elections import Elections, is_forged
 from .evolve import STEPS
@@ -51,11 +51,15 @@ class RunView:
         keep_values: bool = False,
         keep_cases: bool = False,
         keep_passed: bool = False,
+        on_attempt: Listener | None = None,
+        on_ruling: Callable[[e.Event], None] | None = None,
     ) -> None:
         """A view of nothing yet.
 
         `elections`: who leads where the feed begins (not known: the first election seen is
         believed). Kept on request: returned values; cases and measurements; a record of every task.
+        `on_attempt` hears what open attempts say, provisional until a ruling; `on_ruling` each
+        ruling that counts, after the view took it.
         """
         self.run = run
         self.sequence = 0
@@ -68,6 +72,8 @@ class RunView:
         self._keep_values = keep_values
         self._keep_cases = keep_cases
         self._keep_all = keep_cases or keep_passed
+        self._on_attempt = on_attempt
+        self._on_ruling = on_ruling
         self._begin()
 
     def begin(self, elections: Elections) -> None:
@@ -77,7 +83,9 @@ class RunView:
     def _begin(self) -> None:
         self._pool = Pool(self._pool_name)
         self._pool.uuid = "followed"
-        self._attempts = AttemptsSeen(self._is_open, keep_reports=self._keep_cases)
+        self._attempts = AttemptsSeen(
+            self._is_open, keep_reports=self._keep_cases, listener=self._on_attempt
+        )
         self.counts: dict[str, int] = {}
         """Settled tasks by verdict."""
         self.verdict = ""
@@ -158,7 +166,7 @@ class RunView:
         if self.done:
             return "rejected" if self.rejected else "settled"
         run = self.submission
-        if run is None or not run.closed:
+        if run is None or not (run.closed or run.streams):
             return "open" if run else "unknown"
         active = self.counts or self._attempts.running or self._attempts.finished
         return "running" if active else "queued"
@@ -257,6 +265,8 @@ class RunView:
                 self._forget()
             elif not self.done:
                 self._rule(event, message)
+            if self._on_ruling is not None and not isinstance(event, Undecodable):
+                self._on_ruling(event)
         return changed
 
     def _rule(self, event: object, message: Message) -> None:

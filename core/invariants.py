@@ -54,7 +54,7 @@ def _check_settled(run: Run, pool: Pool) -> None:
     content = (run.groups, run.tasks, run.parts, run.cancel_tasks, run.sealed)
     _hold(not any(content), "a settled run keeps identity, verdict and counts only", run.id)
     _hold(sum(run.counts.values()) == run.settled_tasks, "the counts add up", run.id, run.counts)
-    if run.closed:
+    if run.closed or (run.streams and run.settled != "rejected"):
         _hold(run.settled_tasks == run.size, "all tasks of a run settle before it", run.id)
 
 

@@ -116,16 +116,33 @@ class Requirement(
 class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """How every task of a group is run. Parameters differ by task, the specification does not."""
 
-    runner: Literal["command", "python"] = "command"
+    runner: Literal["command", "python", "pytest"] = "command"
     command: list[str] = []
     """Runner `command`: argument vector; "{name}" is replaced by the parameter of that name."""
     target: str = ""
     """Runner `python`: "module:callable", or "path/to/script.py", looked up in the bundle first."""
-    isolation: Literal["process", "none"] = "process"
-    """`none` runs a trusted callable in the agent's interpreter: fastest, no kill, no limits."""
+    args: list[str] = []
+    """Runner `pytest`: options as on its command line; the files are the task's parameters."""
+    isolation: Literal["process", "none", "file", "case"] = "process"
+    """What shares a process. `process`: nothing, each attempt has its own. `none`, runner `python`:
+    a trusted callable in the agent's interpreter: fastest, no kill, no limits. `none`, runner
+    `pytest`: the attempts of one run in one slot, as in plain pytest. `file`, `case`: runner
+    `pytest`, a process for each."""
+    start: Literal["auto", "fork", "spawn"] = "auto"
+    """How a process of runner `python` or `pytest` begins: forked from a warm parent, or anew.
+    `auto` forks where that is safe."""
+    preload: list[str] = []
+    """Modules the warm parent imports before it forks; few, and none that starts threads."""
     env: dict[str, str] = {}
     bundle: str | None = None
     """Digest of the working tree (`sha256:<hex>`), unpacked as the attempt's code directory."""
+    directory: str = ""
+    """Absolute path on the worker to run in, in place of a bundle: for workers that share the
+    publisher's file system."""
+    python: str = ""
+    """Interpreter for runners `python` and `pytest`, an absolute path; "" is the worker's own."""
+    history: Text = ""
+    """Name under which the pool remembers the durations of its cases; "" for none."""
     artifacts: list[str] = []
     """Globs below the scratch directory; what matches is stored, also when the attempt fails."""
     require: Requirement = Requirement()
@@ -150,11 +167,20 @@ def spec_problem(spec: TaskSpec) -> str | None:
 
     Shared by border and fold, hence pure.
     """
+    if spec.directory and spec.bundle is not None:
+        return "give 'directory' or 'bundle', not both"
+    for what, path in (("directory", spec.directory), ("python", spec.python)):
+        if path and "\0" in path:
+            return f"{what!r} is no path: {path!r}"
     if spec.runner == "command":
         if not spec.command or not spec.command[0]:
             return "runner 'command' needs a non-empty 'command' list"
-        if spec.isolation == "none":
-            return "isolation 'none' is for runner 'python' only"
+        if spec.isolation != "process":
+            return f"isolation {spec.isolation!r} is not for runner 'command'"
+    elif spec.runner == "pytest":
+        return None
+    elif spec.isolation in ("file", "case"):
+        return f"isolation {spec.isolation!r} is for runner 'pytest' only"
     elif not spec.target:
         return "runner 'python' needs 'target', such as 'module:callable' or 'script.py'"
     elif spec.isolation == "none" and ":" not in spec.target:
@@ -219,6 +245,10 @@ class Case(Struct, frozen=True, kw_only=True, omit_defaults=True):
     verdict: Verdict
     duration_us: Count | None = None
     message: Annotated[str, Meta(max_length=16384)] = ""
+    tries: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """How often it ran in this attempt; more than once and passed: flaky."""
+    detail: Raw = ABSENT
+    """What its runner knows beyond this, a JSON object; runner `pytest`: its reports."""
 
 
 class Held(Struct, frozen=True, kw_only=True, gc=False):

@@ -127,7 +127,7 @@ class Run:
         self.invalid = ""
         """Why the leader must reject it."""
         self.closed = False
-        """All parts are in; its tasks may be scheduled."""
+        """All parts are in; its tasks may be scheduled (those of a streamed run before, too)."""
         self.closed_at = 0
         self.cancel_at = 0
         """Log sequence of the request that cancelled the run; 0 while nobody asked."""
@@ -142,6 +142,11 @@ class Run:
     @property
     def priority(self) -> int:
         return self.submitted.priority if self.submitted else 0
+
+    @property
+    def streams(self) -> bool:
+        """It is still open, and its tasks may be scheduled all the same."""
+        return not self.closed and self.submitted is not None and self.submitted.streamed
 
     def find(self, task: str) -> tuple[Group, int] | None:
         """(group, index) of a task id of this run, or None."""

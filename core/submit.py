@@ -111,12 +111,12 @@ def submission_messages(
     `InvalidSubmission` or `InvalidName` when the pool would refuse it, naming what.
     """
     _check_head(submission)
-    parts = [part for group in _unique(submission.groups) for part in _parts(group)]
+    parts = [part for group in _unique(submission.groups) for part in parts_of(group)]
     events: list[Event] = [_head(submission)]
-    events += [_tasks(number, part) for number, part in enumerate(_distinct(parts))]
+    events += [tasks_event(number, part) for number, part in enumerate(_distinct(parts))]
     events.append(RunSealed(parts=len(parts), tasks=submission.tasks))
     subject = Subjects(pool).run(submission.publisher, submission.run)
-    messages = [(subject, message) for message in _pack(events)]
+    messages = [(subject, message) for message in pack(events)]
     try:
         _rehearse(pool, messages)
     except InvalidSubmission:
@@ -136,7 +136,7 @@ def _head(submission: Submission) -> RunSubmitted:
     )
 
 
-def _tasks(number: int, group: GroupPlan) -> TasksSubmitted:
+def tasks_event(number: int, group: GroupPlan) -> TasksSubmitted:
     return TasksSubmitted(
         part=number,
         group=group.name,
@@ -191,9 +191,12 @@ def _demand_objects(groups: Sequence[GroupPlan]) -> None:
                 ) from None
 
 
-def _parts(group: GroupPlan) -> list[GroupPlan]:
-    """The group, or the groups that hold its items when one message cannot."""
-    encoded = len(encode_event(_tasks(0, group)))
+def parts_of(group: GroupPlan) -> list[GroupPlan]:
+    """The group, or the groups that hold its items when one message cannot.
+
+    Raises `InvalidSubmission` when even a single task fits into none.
+    """
+    encoded = len(encode_event(tasks_event(0, group)))
     if encoded <= EVENT_BYTES_MAX:
         return [group]
     if group.items is None:
@@ -206,7 +209,7 @@ def _parts(group: GroupPlan) -> list[GroupPlan]:
 
 
 def _split(group: GroupPlan, items: list[Raw]) -> list[GroupPlan]:
-    bare = len(encode_event(_tasks(10**6, msgspec.structs.replace(group, items=[]))))
+    bare = len(encode_event(tasks_event(10**6, msgspec.structs.replace(group, items=[]))))
     room = EVENT_BYTES_MAX - bare - HEAD_ROOM
     lengths = [length + 1 for length in map(len, items)]
     longest = max(lengths)
@@ -252,7 +255,7 @@ def _clash(names: list[str]) -> bool:
     return len(set(names)) < len(names)
 
 
-def _pack(events: list[Event]) -> list[list[Event]]:
+def pack(events: list[Event]) -> list[list[Event]]:
     """The events in messages, in order: few, and none above `MESSAGE_BYTES_MAX` unless a
     single event is.
     """

@@ -197,9 +197,10 @@ class RunRecord:
             given = (event.key, event.name or None, event.priority, json_text(event.labels),
                      event.wait_for_capacity, event.retry_of)  # fmt: skip
         active = 0 if state else len(self.tasks)
+        standing = "active" if run.closed or run.streams else "open"
         return (
             run.id, self.key, run.publisher, *given,
-            state or ("active" if run.closed else "open"), verdict, reason or run.invalid or None,
+            state or standing, verdict, reason or run.invalid or None,
             len(self.groups), run.size, run.size - run.settled_tasks - active, active,
             run.settled_tasks, *[run.counts.get(v, 0) for v in VERDICTS], self.attempts,
             self.requeues, self.opened_us, self.submitted_pos, self.submitted_us, self.closed_us,

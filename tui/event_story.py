@@ -118,6 +118,8 @@ def told(event: e.Event) -> str:
             return ", ".join(["devices " + " ".join(event.devices)] if event.devices else [])
         case e.CasesReported():
             return f"{len(event.cases)} cases, {len(event.measurements)} measurements"
+        case e.CasesCollected():
+            return f"{event.file}, {event.selected} cases"
         case e.ArtifactStored():
             return f"{event.path}, {event.bytes:,} bytes"
         case e.AttemptReturned():

@@ -197,6 +197,30 @@ class Machine:
             )
             self._publish(attempt, event)
 
+    def collected(
+        self,
+        attempt: Attempt,
+        file: str,
+        selected: int,
+        deselected: int,
+        digest: str,
+        ids: list[str],
+        scoped: bool,
+    ) -> None:
+        """The attempt found the cases of a file; the caller bounds `ids` to what fits a message."""
+        if attempt.state != OVER:
+            event = e.CasesCollected(
+                token=attempt.token,
+                n=attempt.next_n,
+                file=file,
+                selected=selected,
+                deselected=deselected,
+                digest=digest,
+                ids=ids,
+                scoped=scoped,
+            )
+            self._publish(attempt, event)
+
     def artifact(self, attempt: Attempt, path: str, digest: str, size: int) -> None:
         """A file of the attempt is in the blob store."""
         if attempt.state != OVER:

@@ -94,8 +94,9 @@ def _matrix(world: World) -> None:
         e.AttemptStarted(token=tokens[0]),
         e.CasesReported(token=tokens[0], n=1, cases=cases, measurements=numbers),
         e.ArtifactStored(token=tokens[0], n=2, path="out/p.json", digest="sha256:c3", bytes=9),
+        e.CasesCollected(token=tokens[0], n=3, file="t.py", selected=1, ids=["t.py::a"]),
         finished(
-            tokens[0], n=3, duration_us=2_000_000, exit_code=0, value=Raw(b'{"p50":1.5}'),
+            tokens[0], n=4, duration_us=2_000_000, exit_code=0, value=Raw(b'{"p50":1.5}'),
             usage=usage, output=output, placement=Placement(requested="cuda", actual="cuda"),
         ),
     )  # fmt: skip

@@ -291,6 +291,7 @@ SAMPLES: dict[type, e.Event] = {
         e.WorkerLeft(incarnation="i1"),
         e.AttemptStarted(token="t"),
         e.CasesReported(token="t", n=0),
+        e.CasesCollected(token="t", n=0, file="t.py", selected=1),
         e.ArtifactStored(token="t", n=0, path="p", digest="d", bytes=0),
         e.AttemptReturned(token="t"),
         finished("t"),

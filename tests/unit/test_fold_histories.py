@@ -161,7 +161,7 @@ def test_the_histories_reach_what_they_are_for() -> None:
                     counted.add(type(event))
                 reasons.add(void)
     missing = {kind for kinds in e.WRITERS.values() for kind in kinds} - counted
-    assert missing == {e.ArtifactStored}  # like CasesReported
+    assert missing == {e.ArtifactStored, e.CasesCollected}  # like CasesReported
     unseen = VOID_REASONS - reasons
     assert unseen <= {"fold_error", "fold_version", "too_many", "no_pool", "other_pool"}, unseen
 
