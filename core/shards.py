@@ -264,7 +264,7 @@ class Planner:
             if pieces and ids is None:  # not begun, or too many to name
                 self._again(pieces, count=not out.reported)
             elif pieces:
-                left = _held(pieces, ids)
+                left = _held(pieces, list(ids or ()))
                 times = max(piece.dealt for piece in pieces) + (not out.reported)
                 self._divide(self._files[pieces[0].path], left, times)
 
