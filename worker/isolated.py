@@ -117,7 +117,7 @@ class Isolated(Listener):
     def _order(self) -> Order:
         attempt, spec, scratch = self.attempt, self.attempt.spec, self.scratch
         params = parameters(attempt)
-        folder = source_folder(self._bundle, scratch)
+        folder = spec.directory or source_folder(self._bundle, scratch)
         bundle = str(self._bundle) if self._bundle is not None else ""
         argv = python_line(attempt) if spec.runner == "python" else command_line(attempt, params)
         assert attempt.slot is not None
@@ -195,10 +195,19 @@ class Isolated(Listener):
 
     def on_done(self, facts: Facts) -> None:
         """The process is gone: judge, keep what must be kept, finish."""
+        self._hear()
+        self._conclude(facts)
+
+    def _hear(self) -> None:
+        """All that was reported is told."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self._report.read()
         self._publish_report()
+
+    def _conclude(self, facts: Facts) -> None:
+        """Nothing of the attempt runs any more."""
         if not self._report.close():
             self._dirty = True
         if self._live is not None:
@@ -290,11 +299,20 @@ class Isolated(Listener):
                 tail=tail_text(facts.tail),
             ),
         }
-        if report.end is not None and len(report.end.value):
-            ended["value"] = report.end.value
+        value = self._value()
+        if value is not None:
+            ended["value"] = value
         if facts.scratch_left or facts.alive or facts.stored or digest is not None:
             self._dirty = True
-        self._end(judge_process(self.attempt.spec, facts, report), **ended)
+        self._end(self._judge(facts), **ended)
+
+    def _value(self) -> msgspec.Raw | None:
+        """What the attempt returns, as JSON."""
+        end = self._report.report.end
+        return end.value if end is not None and len(end.value) else None
+
+    def _judge(self, facts: Facts) -> Outcome:
+        return judge_process(self.attempt.spec, facts, self._report.report)
 
     def _end(self, outcome: Outcome, **fields: Any) -> None:
         """The machine knows; nothing of the attempt is left here."""

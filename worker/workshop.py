@@ -18,6 +18,7 @@ from .live import LiveOutput
 from .machine import Machine
 from .options import WorkerOptions
 from .processes import Processes
+from .pytest_work import PytestAttempt
 from .scratch import ScratchArea
 
 
@@ -58,8 +59,9 @@ class Workshop:
 
     def start(self, machine: Machine, attempt: Attempt) -> None:
         """The attempt is on its way; its end is told to `machine` exactly once."""
-        self._keys += 1
-        isolated = Isolated(self, machine, attempt, self._keys)
+        key = self.next_key()
+        kind = PytestAttempt if attempt.spec.runner == "pytest" else Isolated
+        isolated = kind(self, machine, attempt, key)
         self._attempts[attempt.token] = isolated
         isolated.begin()
 
@@ -68,6 +70,11 @@ class Workshop:
         isolated = self._attempts.get(attempt.token)
         if isolated is not None:
             isolated.kill(soft=soft)
+
+    def next_key(self) -> int:
+        """A number no process had before."""
+        self._keys += 1
+        return self._keys
 
     def take_back(self, attempt: Attempt) -> None:
         """The attempt is given back if its process has not begun."""

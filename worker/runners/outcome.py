@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
 def judge_process(spec: TaskSpec, facts: Facts, report: Report) -> Outcome:
     """The outcome of an attempt that had a process of its own."""
-    limit = _limit(spec, facts)
+    limit = limit_outcome(spec, facts)
     if limit is not None:
         return limit
     end = report.end
@@ -66,7 +66,7 @@ def judge_report(spec: TaskSpec, report: Report, problem: str) -> Outcome:
     return Outcome(Verdict.PASSED, Cause.DONE)
 
 
-def _limit(spec: TaskSpec, facts: Facts) -> Outcome | None:
+def limit_outcome(spec: TaskSpec, facts: Facts) -> Outcome | None:
     """The outcome of an attempt that the worker or the kernel ended."""
     if facts.why == "wall":
         text = f"ran longer than wall_ms {spec.wall_ms}"

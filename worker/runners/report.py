@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from ...core.model import Case, Measurement, Placement, Verdict
+from ...core.model import ABSENT, Case, Measurement, Placement, Verdict
 
 LINE_BYTES_MAX = 1024 * 1024
 EVENT_BYTES = 64 * 1024
@@ -35,6 +35,20 @@ class _Case(msgspec.Struct):
     verdict: Verdict
     duration_us: int | None = None
     message: str = ""
+    tries: int = 1
+    detail: msgspec.Raw = ABSENT
+
+
+class Collected(msgspec.Struct):
+    """The cases of one file, or as many of them as the line holds. Fields as in
+    `CasesCollected`."""
+
+    file: str
+    selected: int
+    deselected: int = 0
+    digest: str = ""
+    ids: list[str] = []
+    scoped: bool = False
 
 
 class _Placement(msgspec.Struct):
@@ -50,7 +64,7 @@ class _Skip(msgspec.Struct):
 class End(msgspec.Struct):
     """What our child program says last: how the callable or script ended."""
 
-    status: Literal["returned", "raised", "exited", "config"]
+    status: Literal["returned", "raised", "exited", "config", "interrupted"]
     message: str = ""
     exit_code: int = 0
     value: msgspec.Raw = msgspec.Raw(b"")
@@ -64,6 +78,8 @@ class Line(msgspec.Struct):
     placement: _Placement | None = None
     skip: _Skip | None = None
     end: End | None = None
+    collected: Collected | None = None
+    begin: str | None = None
 
 
 Entry = TypeVar("Entry", Case, Measurement)
@@ -87,7 +103,18 @@ class Report:
         self.skip: str | None = None
         self.end: End | None = None
         self.bad_lines = 0
+        self.begun = ""
+        """The case that runs: it began, and nothing was reported since."""
+        self.collected: list[Collected] = []
+        self.done: set[str] | None = None
+        """Ids of the reported cases, for runners that must know; set it to start."""
         self._rest = b""
+
+    def cut(self) -> None:
+        """The process that wrote is gone, maybe in mid-line; another one writes from here on."""
+        self._rest = b""
+        self.begun = ""
+        self.end = None
 
     def feed(self, data: bytes) -> None:
         """More bytes of the report file. A line that is no report is counted and skipped."""
@@ -116,7 +143,11 @@ class Report:
             self.bad_lines += 1
 
     def _take(self, line: Line) -> None:
-        if line.placement is not None:
+        if line.begin is not None:
+            self.begun = line.begin
+        elif line.collected is not None:
+            self.collected.append(line.collected)
+        elif line.placement is not None:
             place = line.placement
             self.placement = Placement(
                 requested=place.requested[:256],
@@ -139,11 +170,10 @@ class Report:
             self.bad_lines += 1
 
     def _case(self, case: _Case) -> None:
-        if case.verdict in (Verdict.FAILED, Verdict.ERROR, Verdict.TIMED_OUT):
-            self.failed += 1
-            self.first_failure = self.first_failure or f"{case.id[:256]}: {case.message[:1024]}"
-        elif case.verdict is Verdict.FALLBACK:
-            self.fallen_back += 1
+        self._count(case.id, case.verdict, case.message)
+        self.begun = ""
+        if self.done is not None:
+            self.done.add(case.id)
         if self.entries > ENTRIES_MAX:
             return
         if len(case.id) > 2048 or len(case.message) > 16384:
@@ -155,9 +185,12 @@ class Report:
                 verdict=case.verdict,
                 duration_us=duration if duration is not None and 0 <= duration <= 2**53 else None,
                 message=case.message[:16384],
+                tries=min(max(case.tries, 1), 1000),
+                # A view of the detail would keep all that was read with it in memory.
+                detail=case.detail.copy() if len(case.detail) else ABSENT,
             )
         )
-        self.size += len(case.id) + len(case.message) + 80
+        self.size += _size(self.cases[-1])
 
     def _measurement(self, line: _Measurement) -> None:
         samples = line.samples
@@ -182,6 +215,25 @@ class Report:
         )
         self.size += 22 * len(samples or ()) + 80
 
+    def judge(self, cases: list[Case]) -> None:
+        """Cases that only the end of a process told of count like reported ones."""
+        for case in cases:
+            self._count(case.id, case.verdict, case.message)
+            if self.done is not None:
+                self.done.add(case.id)
+
+    def _count(self, name: str, verdict: Verdict, message: str) -> None:
+        if verdict in (Verdict.FAILED, Verdict.ERROR, Verdict.TIMED_OUT):
+            self.failed += 1
+            self.first_failure = self.first_failure or f"{name[:256]}: {message[:1024]}"
+        elif verdict is Verdict.FALLBACK:
+            self.fallen_back += 1
+
+    def take_collected(self) -> list[Collected]:
+        """What was collected since the last time, in parts that fit an event each."""
+        found, self.collected = self.collected, []
+        return [part for each in found for part in _parts_of(each)]
+
     def take(self) -> list[tuple[list[Case], list[Measurement], bool]]:
         """What came in since the last time, in parts that fit an event each."""
         parts = []
@@ -191,6 +243,23 @@ class Report:
             self.truncated = False
         self.size = 0
         return parts
+
+
+def _parts_of(found: Collected) -> list[Collected]:
+    """The line as events: many ids are told in several, each with its part of them."""
+    ids = [name[:2048] for name in found.ids]
+    parts: list[list[str]] = [[]]
+    size = 0
+    for name in ids:
+        size += 4 * len(name)
+        if size > EVENT_BYTES and parts[-1]:
+            parts.append([])
+            size = 4 * len(name)
+        parts[-1].append(name)
+    return [
+        msgspec.structs.replace(found, file=found.file[:2048], digest=found.digest[:64], ids=part)
+        for part in parts
+    ]
 
 
 def _cut(entries: list[Entry]) -> list[Entry]:
@@ -208,5 +277,5 @@ def _cut(entries: list[Entry]) -> list[Entry]:
 
 def _size(entry: Case | Measurement) -> int:
     if isinstance(entry, Case):
-        return 4 * len(entry.id) + len(entry.message) + 80
+        return 4 * len(entry.id) + len(entry.message) + len(entry.detail) + 80
     return len(entry.name) + 22 * len(entry.samples or ()) + 80
