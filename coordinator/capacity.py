@@ -63,7 +63,7 @@ class Desk:
         """Static fit, computed once per signature."""
         fits = self.fits.get(key)
         if fits is None:
-            fits = self.fits[key] = not worker_fits(self.join, requirement)
+            fits = self.fits[key] = not worker_fits(self.join, requirement, self.name)
         return fits
 
     def free_slots(self, requirement: Requirement) -> int:

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from ..core.events import WorkerJoined
 from ..core.model import Device, Requirement
 
+WORKER_LABEL = "worker"
+"""The label that every worker has: its name."""
+
 
 def fitting_devices(devices: Iterable[Device], requirement: Requirement) -> list[Device]:
     """The devices of the required class with enough memory, in the worker's order.
@@ -27,14 +30,18 @@ def fitting_devices(devices: Iterable[Device], requirement: Requirement) -> list
     ]
 
 
-def worker_fits(worker: WorkerJoined, requirement: Requirement) -> list[str]:
-    """Why the worker could never run such a task, one sentence each; empty when it could."""
+def worker_fits(worker: WorkerJoined, requirement: Requirement, name: str = "") -> list[str]:
+    """Why the worker could never run such a task, one sentence each; empty when it could.
+
+    `name` is the worker's: its label `worker`, whatever it says of itself, so that a requirement
+    with that label pins a task to it.
+    """
     reasons = []
     if requirement.hardware not in worker.hardware:
         served = ", ".join(worker.hardware) or "nothing"
         reasons.append(f"serves {served}, not {requirement.hardware}")
     for key, value in requirement.labels.items():
-        have = worker.labels.get(key)
+        have = name if key == WORKER_LABEL and name else worker.labels.get(key)
         if have != value:
             reasons.append(f"label {key} is {have or 'not set'}, not {value}")
     if requirement.cpu_milli > worker.cpu_milli:

@@ -27,6 +27,7 @@ from ..core.errors import LogUnavailable
 from ..core.fold import Fold, Judged
 from ..core.ids import check_name, random_id
 from ..core.ports import Clock, EventLog, LeaseStore, Message
+from .durations import DurationsService
 from .election import LeaseKeeper, new_nonce
 from .hints import Hints
 from .liveness import SILENCE_MS, Connection, Liveness
@@ -72,6 +73,7 @@ class Coordinator:
         self.broker = broker
         self.fold = Fold(pool)
         self.subjects = self.fold.subjects
+        self.durations = DurationsService(broker, self.subjects.durations)
         self.scheduler: Scheduler | None = None
         """Set while this coordinator leads."""
         self.liveness = Liveness(self.fold.pool, self.options.silence_ms)
@@ -125,6 +127,7 @@ class Coordinator:
                 group.start_soon(self._lead, name="lead")
                 group.start_soon(self._follow_beats, name="beats")
                 group.start_soon(self._tick, name="tick")
+                group.start_soon(self.durations.run, name="durations")
                 if self.hints is not None:
                     group.start_soon(self.hints.run, name="hints")
         finally:
@@ -146,6 +149,7 @@ class Coordinator:
         now = self._now()
         for message in messages:
             judged = self.fold.apply(message)
+            self.durations.observe(judged)
             if judged.subject is not None and judged.subject.kind == "leader":
                 self._observe_election(judged, now)
             elif self.scheduler is not None:
@@ -182,7 +186,7 @@ class Coordinator:
     # -- competing ---------------------------------------------------------------------------------
     async def _compete(self) -> None:
         while True:
-            tail = await self._tail()
+            tail = await self._tail(self.events)
             await self._folded_to(tail)
             gc.freeze()  # what was folded so far lives long: collections need not look at it
             await self.keeper.acquire()
@@ -202,10 +206,10 @@ class Coordinator:
                 log.info("lost the lease in term %d", self.scheduler.term)
                 self.scheduler = None
 
-    async def _tail(self) -> int:
+    async def _tail(self, stream: EventLog) -> int:
         while True:
             try:
-                return (await self.events.tail()).last
+                return (await stream.tail()).last
             except LogUnavailable:
                 await asyncio.sleep(RESEND_S)
 
@@ -289,19 +293,12 @@ class Coordinator:
 
     async def _follow_beats(self) -> None:
         filters = [self.subjects.beat("*"), self.subjects.health(self.name)]
-        start = await self._telemetry_tail()
+        start = await self._tail(self.telemetry)
         name = f"beats_{self.name}"
         async with aclosing(self.telemetry.read(filters, start, name=name)) as batches:
             async for messages in batches:
                 for message in messages:
                     await self._take_beat(message)
-
-    async def _telemetry_tail(self) -> int:
-        while True:
-            try:
-                return (await self.telemetry.tail()).last
-            except LogUnavailable:
-                await asyncio.sleep(RESEND_S)
 
     async def _take_beat(self, message: Message) -> None:
         kind, _, name = message.subject[len(self.subjects.prefix) :].partition(".")

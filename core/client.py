@@ -15,6 +15,7 @@ from typing import Any
 from .adapters.blobs import JetStreamBlobs
 from .adapters.jetstream import JetStreamLog
 from .adapters.nats_client import Connection, connect
+from .ask_durations import DurationsRequest, ask_durations
 from .codec import decode_batch, encode_batch
 from .config import Config
 from .errors import LogUnavailable, NotFound, UserError
@@ -208,6 +209,15 @@ class Client:
             at_least=at_least,
         )
         return await ask_query(self.connection, self.subjects.query, request)
+
+    async def durations(self, history: str, hardware: str) -> dict[str, dict[str, int]]:
+        """How long the cases of a history last on a class of hardware: file -> {case id: us}.
+
+        The id "" of a file is 1 when fixtures of its modules, classes or packages are in use.
+        From any coordinator; {} when none answers in half a second.
+        """
+        request = DurationsRequest(history=history, hardware=hardware)
+        return await ask_durations(self.connection, self.subjects.durations, request)
 
 
 @asynccontextmanager

@@ -51,6 +51,8 @@ class Subjects:
         self.leader = f"{self.prefix}leader"
         self.query = f"{self.prefix}query"
         """Request subject of the query service."""
+        self.durations = f"{self.prefix}ask.durations"
+        """Request subject of the coordinators for how long cases last."""
 
     def run(self, publisher: str, run: str) -> str:
         return f"{self.prefix}run.{publisher}.{run}"

@@ -18,7 +18,7 @@ BUNDLE_KEYS = {
 }
 DEFAULT_KEYS = {
     "hardware": "accelerator class, or a list of them: the task then runs once on each",
-    "labels": "labels a worker must have, a table of texts",
+    "labels": "labels a worker must have, a table of texts; `worker` is the name of any worker",
     "cpus": "cores to reserve, fractions allowed",
     "memory": 'main memory to reserve, such as "4G"',
     "devices": "accelerators to reserve; one unless said otherwise, none for cpu",

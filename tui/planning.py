@@ -105,7 +105,8 @@ def plan_listing(chosen: Sequence[Chosen], candidates: Sequence[Candidate], wher
 
 
 def _row(plan: GroupPlan, candidates: Sequence[Candidate], waits: bool) -> list[Any]:
-    misfits = {each.name: worker_fits(each.join, plan.spec.require) for each in candidates}
+    require = plan.spec.require
+    misfits = {each.name: worker_fits(each.join, require, each.name) for each in candidates}
     fitting = sum(not reasons for reasons in misfits.values())
     told = [f"{name}: {', '.join(reasons)}" for name, reasons in misfits.items() if reasons]
     if not candidates:

@@ -68,6 +68,12 @@ def test_a_suite_that_waits_for_capacity_is_not_incomplete() -> None:
     assert plan.rows[0][4] == "queued"
 
 
+def test_a_task_is_pinned_to_a_worker_by_its_name() -> None:
+    pinned = chosen(Requirement(labels={"worker": "w1"}))
+    plan = plan_listing(pinned, [candidate("w1"), candidate("w2")], "here")
+    assert plan.rows[0][4:] == ["ok", 1, ["w2: label worker is w2, not w1"]]
+
+
 def test_many_reasons_are_counted() -> None:
     crowd = [candidate(f"w{n}") for n in range(10)]
     plan = plan_listing(chosen(CUDA), crowd, "here")

@@ -185,6 +185,16 @@ def test_hard_filters_keep_tasks_from_unfit_workers(world: World) -> None:
     assert [a.devices for a in world.held["gpu"]] == [["G0"]], "one device, one attempt"
 
 
+def test_the_label_worker_is_the_name_whatever_a_worker_says(world: World) -> None:
+    world.join("w1")
+    world.join("w2", labels={"worker": "w1"})
+    pinned = {"spec": TaskSpec(command=["x"], require=Requirement(labels={"worker": "w1"}))}
+    world.submit("k", pinned | {"count": 1})
+    world.settle()
+    assert len(world.held["w1"]) == 1
+    assert not world.held["w2"]
+
+
 def test_nobody_fits_ends_as_no_capacity_after_the_grace(world: World) -> None:
     world.join("w")
     need = Requirement(hardware="rocm")
