@@ -16,6 +16,7 @@ from .errors import InvalidSuite
 from .ids import to_name
 from .matrix import Part, count_parts, list_parts, matrix_parts
 from .model import Requirement, TaskSpec
+from .pytest_files import find_test_files
 from .selection import Filters, label_test
 from .submit import GROUP_NAME_MAX, GroupPlan, Submission
 from .suite_checks import check_files, shipped_files
@@ -48,7 +49,32 @@ def load_suite(path: Path) -> Suite:
     suite = read_suite(path)
     _distinct_groups(suite)
     check_files(suite)
-    return suite
+    return msgspec.structs.replace(suite, tasks=[_with_files(suite, task) for task in suite.tasks])
+
+
+def _with_files(suite: Suite, task: TaskPlan) -> TaskPlan:
+    """The task; one of pytest with a task for each of its files.
+
+    Raises `InvalidSuite` for files that are not there, and where there is none.
+    """
+    if task.pytest is None:
+        return task
+    root = suite.bundle.root if suite.bundle is not None else suite.path.parent.resolve()
+    found = find_test_files(root, task.pytest)
+    place = f"{suite.path}: task {task.label!r}: pytest"
+    if found.missing:
+        raise InvalidSuite(f"{place}: no file {found.missing[0]!r} below {root}")
+    if not found.files:
+        raise InvalidSuite(
+            f"{place}: no test file below {root} for {' '.join(task.pytest) or '(no words)'!r}",
+            remedy="Name a file or a directory with test_*.py files.",
+        )
+    spec = msgspec.structs.replace(task.spec, args=found.args, history=suite.name)
+    params = [
+        {"files": [{"path": path, "ids": ids} if ids else {"path": path}]}
+        for path, ids in found.files.items()
+    ]
+    return msgspec.structs.replace(task, spec=spec, params=params)
 
 
 def expand(suite: Suite, filters: Filters | None = None) -> list[GroupPlan]:

@@ -31,7 +31,9 @@ DEFAULT_KEYS = {
     "infra_retries": "further attempts after the infrastructure failed",
     "artifacts": "globs below the scratch directory; what matches is stored",
     "env": 'environment, a table of texts; "{name}" is replaced by the parameter of that name',
-    "isolation": '"process", or "none" for a trusted callable inside the worker',
+    "isolation": '"process", or "none" for a trusted callable inside the worker; with `pytest`'
+    ' what shares a process: "none" (a run), "process" (a task), "file", "case"',
+    "preload": "modules imported once by the warm parent that tasks are forked from",
     "allow_fallback": "accept that the test ran elsewhere than on the hardware asked for",
     "check": "false: do not look for the task's files and callables here",
 }
@@ -39,6 +41,7 @@ TASK_KEYS = {
     "name": "name of the task",
     "command": 'program and arguments; "{name}" is replaced by the parameter of that name',
     "python": '"module:callable" or "path/to/script.py", looked up in the bundle first',
+    "pytest": "words of a pytest command line, paths below the bundle root: one task a file",
     "count": "run it that many times",
     "params": "array of tables: run it once with each",
     "matrix": "table of lists: run it once with each combination",

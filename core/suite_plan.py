@@ -36,6 +36,8 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     count: int | None = None
     params: list[dict[str, Any]] | None = None
     matrix: Matrix | None = None
+    pytest: list[str] | None = None
+    """Words of a pytest command line; `params` are then its files."""
     check: bool = True
     """Its files and callables must exist where the suite is read."""
 

@@ -28,7 +28,7 @@ def read_suite(path: Path) -> Suite:
     top = Table(read_toml(path, InvalidSuite), str(path), "", InvalidSuite)
     top.only(SUITE_KEYS)
     defaults = top.table("defaults")
-    for one in ("name", "command", "python"):
+    for one in ("name", "command", "python", "pytest"):
         if one in defaults.values:
             raise defaults.complaint(one, "belongs to a task, not to the defaults")
     defaults.only(DEFAULT_KEYS)
@@ -103,6 +103,7 @@ def _read_task(values: dict[str, Any], number: int, file: str, defaults: Table) 
         count=array.count,
         params=array.params,
         matrix=array.matrix,
+        pytest=_pytest_words(table),
         check=table.where("check").flag("check", True),
     )
 
@@ -128,16 +129,22 @@ def _hardware(table: TaskTable) -> list[str]:
 
 
 def _read_spec(table: TaskTable, classes: list[str]) -> TaskSpec:
-    command, target = _command(table), _target(table)
-    if bool(command) == bool(target):
-        problem = "says both `command` and `python`" if command else "says nothing to run"
-        raise table.complaint("", problem, "Give it one of `command` and `python`.")
+    command, target, words = _command(table), _target(table), _pytest_words(table)
+    said = [
+        key
+        for key, value in (("command", command), ("python", target), ("pytest", words is not None))
+        if value
+    ]
+    if len(said) != 1:
+        problem = f"says both `{said[0]}` and `{said[1]}`" if said else "says nothing to run"
+        raise table.complaint("", problem, "Give it one of `command`, `python` and `pytest`.")
     where = table.where
     spec = TaskSpec(
-        runner="command" if command else "python",
+        runner=said[0],  # type: ignore[arg-type]  # the keys are the runners' names
         command=command,
         target=target,
-        isolation=_isolation(table),
+        isolation=_isolation(table, said[0]),
+        preload=where("preload").texts("preload"),
         env={**table.defaults.text_map("env"), **table.text_map("env")},
         artifacts=where("artifacts").texts("artifacts"),
         require=_requirement(table, classes),
@@ -184,11 +191,26 @@ def _target(table: Table) -> str:
     return target
 
 
-def _isolation(table: TaskTable) -> Any:
+def _pytest_words(table: TaskTable) -> list[str] | None:
+    if "pytest" not in table.values:
+        return None
+    for key in ("count", "params", "matrix"):
+        if key in table.values:
+            raise table.complaint(key, "does not go with `pytest`, which is one task a file")
+    value: object = table.values["pytest"]
+    if isinstance(value, str):
+        value = shlex.split(value)
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise table.bad("pytest", "a text or a list of texts", 'Such as ["tests", "-k", "fast"].')
+    return value
+
+
+def _isolation(table: TaskTable, runner: str) -> Any:
     where = table.where("isolation")
-    value = where.text("isolation", "process")
-    if value not in ("process", "none"):
-        raise where.bad("isolation", '"process" or "none"', did_you_mean(value, ["process"]))
+    known = ["none", "process", "file", "case"] if runner == "pytest" else ["process", "none"]
+    value = where.text("isolation", known[0])
+    if value not in known:
+        raise where.bad("isolation", one_of(known), did_you_mean(value, known))
     return value
 
 

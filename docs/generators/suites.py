@@ -22,7 +22,7 @@ def page() -> str:
         INTRODUCTION,
         _section("The file", "", SUITE_KEYS),
         _section("[bundle]", "`bundle = false` ships nothing.", BUNDLE_KEYS),
-        _section("[[task]]", "One of `command` and `python`; at most one array.", own),
+        _section("[[task]]", "One of `command`, `python` and `pytest`; at most one array.", own),
         _section("[[task]] or [defaults]", "", DEFAULT_KEYS),
         f"Accelerator classes: {classes}.\n",
     ]
