@@ -1,0 +1,162 @@
+"""What the log says of one run, as facts for the planner and for pytest.
+
+Rule: a case counts once, by the attempt that told it first, unless a later one says worse.
+
+No IO: events in; what was seen and the shards to submit come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ...core import events as e
+from ...core.ids import split_token
+from ...core.model import Cause, Verdict
+from ...core.shards import Planner, Shard
+from .seen import CaseSeen, Detail, FileLost, FileSeen, Seen
+
+HOPELESS = frozenset({Cause.NO_CAPACITY, Cause.CONFIG, Cause.SCHEDULER_BUG, Cause.QUEUE_LIMIT})
+"""Causes that would end every other shard of the run in the same way."""
+GOOD = ("passed", "skipped")
+_details = msgspec.json.Decoder(Detail)
+_values = msgspec.json.Decoder(dict[str, Any])
+
+
+def _task(token: str) -> str:
+    named = split_token(token)
+    return named[0] if named else ""
+
+
+class Follower:
+    """Between the view of the run and whoever shows it; `tell` gets every fact, in order."""
+
+    def __init__(self, planner: Planner, tell: Callable[[Seen], None]) -> None:
+        self.planner = planner
+        self.fresh: list[Shard] = []
+        """Shards to be submitted."""
+        self.hosts: dict[str, str] = {}
+        """Processes that still have fixtures set up -> their worker."""
+        self.missing: dict[str, None] = {}
+        self.workers: dict[str, int] = {}
+        """Worker -> cases it ran."""
+        self.settled = 0
+        """Shards that are over."""
+        self.requeued: list[tuple[str, str]] = []
+        """(task, cause) of every attempt that was given up and repeated."""
+        self.hopeless = ""
+        """Why no shard can be run at all, once one was refused for that."""
+        self._tell = tell
+        self._ends: dict[str, e.AttemptFinished] = {}
+        self._worker_of: dict[str, str] = {}
+        self._verdicts: dict[str, str] = {}
+        self._shards_of: dict[str, set[str]] = {}
+        self._messages: dict[str, str] = {}
+        self._bound: set[str] = set()
+        self._early: dict[str, dict[str, Any] | None] = {}
+
+    def bind(self, shard: Shard | None, task: str) -> None:
+        """The shard (None: none of the planner's) is this task, whose end may be known already."""
+        self._bound.add(task)
+        if shard is not None:
+            self.planner.bind(shard, task)
+        if task in self._early:
+            self._more(task, self._early.pop(task))
+
+    def worker_of(self, task: str) -> str:
+        """The worker that has the task, or had it last; "" while nobody said so."""
+        return self._worker_of.get(task, "")
+
+    def on_attempt(self, worker: str, event: e.AttemptEvent) -> None:
+        """Something an open attempt said."""
+        task = _task(event.token)
+        self._worker_of[task] = worker
+        if isinstance(event, e.CasesReported):
+            for case in event.cases:
+                self._case(worker, task, case)
+        elif isinstance(event, e.CasesCollected):
+            self._collected(worker, task, event)
+        elif isinstance(event, e.AttemptFinished):
+            self._ends[event.token] = event
+
+    def on_ruling(self, event: e.Event) -> None:
+        """A ruling that counts."""
+        if isinstance(event, e.TaskSettled):
+            self._settled(event.task, event.verdict, event.cause, event.token)
+        elif isinstance(event, e.RangeSettled):
+            for index in range(event.start, event.stop):
+                self._lost(f"{event.group}-{index}", event.cause, event.message)
+        elif isinstance(event, e.TaskRequeued):
+            self.requeued.append((_task(event.token), event.cause.value))
+
+    def lost_cases(self) -> list[FileLost]:
+        """What never gave a result, with the last reason known."""
+        reason = self.hopeless or next(reversed(self._messages.values()), "no worker ran it")
+        return [FileLost(file, tuple(ids), reason) for file, ids in self.planner.lost.items()]
+
+    # -- cases ---------------------------------------------------------------------------------
+    def _case(self, worker: str, task: str, case: Any) -> None:
+        self.workers[worker] = self.workers.get(worker, 0) + 1
+        verdict = case.verdict.value
+        first = self.planner.on_case(task, case.id, case.duration_us)
+        if not first and (verdict in GOOD or self._verdicts.get(case.id) not in GOOD):
+            return
+        self._verdicts[case.id] = verdict
+        file = case.id.partition("::")[0]
+        shards = self._shards_of.setdefault(file, set())
+        shards.add(task)
+        detail = _details.decode(case.detail) if case.detail else None
+        self._tell(
+            CaseSeen(
+                case.id,
+                verdict,
+                case.duration_us or 0,
+                case.message,
+                case.tries,
+                detail,
+                worker,
+                len(shards) > 1,
+            )
+        )
+
+    def _collected(self, worker: str, task: str, event: e.CasesCollected) -> None:
+        self.planner.on_collected(task, event.file, event.ids, event.selected, scoped=event.scoped)
+        self._tell(
+            FileSeen(
+                event.file, event.selected, event.deselected, event.digest, tuple(event.ids), worker
+            )
+        )
+
+    # -- ends ----------------------------------------------------------------------------------
+    def _settled(self, task: str, verdict: Verdict, cause: Cause, token: str | None) -> None:
+        end = self._ends.pop(token, None) if token is not None else None
+        if end is None or not end.value:
+            message = end.message if end is not None else ""
+            self._lost(task, cause, message or f"its shard ended as {verdict.value}")
+            return
+        value = _values.decode(end.value)
+        self.missing.update(dict.fromkeys(map(str, value.get("missing") or ())))
+        host = str(value.get("host") or "")
+        if host and value.get("open"):
+            self.hosts[host] = self.worker_of(task)
+        else:
+            self.hosts.pop(host, None)
+        self._more(task, value)
+
+    def _lost(self, task: str, cause: Cause, message: str) -> None:
+        self._messages[task] = f"{message} ({cause.value})" if message else cause.value
+        if cause in HOPELESS or cause is Cause.CANCELLED:
+            self.hopeless = self.hopeless or self._messages[task]
+        self._more(task, None)
+
+    def _more(self, task: str, value: dict[str, Any] | None) -> None:
+        """The task is over; told before its submission was acknowledged, it waits for that."""
+        if task not in self._bound:
+            self._early[task] = value
+            return
+        self.settled += 1
+        shards: Sequence[Shard] = self.planner.on_settled(task, value)
+        if not self.hopeless:
+            self.fresh += shards

@@ -1,0 +1,299 @@
+"""One open run on a pool: shards out, facts in. Rule: one writer, one reader, no polling.
+
+Lives in the link's thread. The planner decides; here it is only carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from ...core import events as e
+from ...core.client import Client, open_client
+from ...core.codec import decode_batch, decode_telemetry
+from ...core.config import Config, load_config
+from ...core.errors import DtfError
+from ...core.follow import RunView
+from ...core.ids import random_id, to_name
+from ...core.model import Requirement, TaskSpec
+from ...core.open_run import OpenRun
+from ...core.run_reader import RunReader
+from ...core.shard_files import SplitMode
+from ...core.shards import Planner
+from .follower import Follower
+from .options import shell_variables
+from .seen import Ended, OutputSeen, Progress
+
+if TYPE_CHECKING:
+    from .link import Link, Work
+
+WALL_MS = 24 * 3_600_000
+"""A shard has no limit of its own: plain pytest has none either."""
+QUIET_S = 10.0
+"""No fact for so long at the beginning: say what is waited for."""
+SLOTS_MAX = 4096
+
+
+class PoolRun:
+    """The run of one pytest session."""
+
+    def __init__(self, link: Link) -> None:
+        self.link, self.wishes = link, link.wishes
+        self.slots = 0
+        self.shards = 0
+        self.follower: Follower | None = None
+        self.id = ""
+        self.began_s = time.monotonic()
+        self._tell = link.inbox.put
+        self._wake = asyncio.Event()
+        self._client: Client | None = None
+        self._closing = False
+
+    async def run(self) -> None:
+        """The run is over and everything was told. Raises `DtfError`."""
+        flags = {"server": self.wishes.server, "workers": self.wishes.workers}
+        config = load_config(flags, cwd=self.link.place.directory)
+        async with self._connected(config) as (client, local):
+            self._client = client
+            history = asyncio.ensure_future(self._history(client))
+            slots = asyncio.ensure_future(self._slots(client))
+            try:
+                work = await asyncio.wrap_future(self.link.work)
+                await self._carry_out(client, work, local, await history, await slots)
+            finally:
+                for each in (history, slots):
+                    each.cancel()
+
+    def cancel(self, reason: str, stored: Callable[[], None]) -> None:
+        """Ask the pool to end the run; `stored` is called once that is durable or impossible."""
+        client = self._client
+        if client is None or not self.id:
+            stored()
+            return
+        self._closing = True
+        subject = client.subjects.run(client.config.publisher, self.id)
+        request = client.put_event(subject, e.CancelRequested(reason=reason[:256]))
+        asyncio.ensure_future(request).add_done_callback(lambda _: stored())
+
+    # -- before the run ------------------------------------------------------------------------
+    @asynccontextmanager
+    async def _connected(self, config: Config) -> AsyncIterator[tuple[Client, bool]]:
+        """(a client, whether its pool is on this machine); the pool is started where none runs."""
+        local = config.server is None
+        if local:
+            found = await asyncio.to_thread(self.link.local_pool, config, self.wishes.workers)
+            config = msgspec.structs.replace(
+                config, server=found.url, user=found.user, password=found.password
+            )
+        async with open_client(config, name="dtf-pytest") as client:
+            if not local:
+                from ..leader import demand_leader
+
+                await demand_leader(client)
+            yield client, local
+
+    async def _history(self, client: Client) -> dict[str, dict[str, int]]:
+        """What the pool remembers of the suite; nothing when it does not answer."""
+        try:
+            return await client.durations(self.wishes.suite, self.wishes.hardware)
+        except DtfError:
+            return {}
+
+    async def _slots(self, client: Client) -> int:
+        """Shards of this run that the living workers run at once; at least 1."""
+        subject = client.subjects.worker("*")
+        reader = RunReader(client.connection, client.log, client.subjects)
+        newest = await reader.find({"last_by_subj": subject})
+        joined: dict[str, int] = {}
+        if newest:
+            async with aclosing(client.log.read([subject], 0, name="workers")) as batches:
+                async for batch in batches:
+                    for message in batch:
+                        for event in decode_batch(message.data):
+                            self._count(joined, message.subject.rpartition(".")[2], event)
+                    if batch[-1].sequence >= newest:
+                        break
+        total = max(1, min(sum(joined.values()), SLOTS_MAX))
+        return total if self.wishes.workers is None else min(total, self.wishes.workers)
+
+    def _count(self, joined: dict[str, int], worker: str, event: object) -> None:
+        if isinstance(event, e.WorkerJoined):
+            fits = self.wishes.hardware in event.hardware
+            each = self._require().cpu_milli
+            joined[worker] = max(1, event.cpu_milli // each) if fits else 0
+        elif isinstance(event, e.WorkerLeft | e.WorkerDraining):
+            joined.pop(worker, None)
+
+    def _require(self, **labels: str) -> Requirement:
+        return Requirement(hardware=self.wishes.hardware, labels=labels)
+
+    async def _spec(self, client: Client, work: Work, local: bool) -> TaskSpec:
+        place = self.link.place
+        isolation = "process" if self.wishes.isolation == "shard" else self.wishes.isolation
+        here = local and not self.wishes.bundle
+        env = {"PYTEST_ADDOPTS": "", **(shell_variables(os.environ) if here else {})}
+        spec = TaskSpec(
+            runner="pytest",
+            args=work.args,
+            isolation=cast("Any", isolation),
+            preload=self.wishes.preload,
+            history=self.wishes.suite[:256],
+            env=env | self.wishes.env,
+            require=self._require(),
+            wall_ms=WALL_MS,
+            infra_retries=3,
+        )
+        if here:
+            return msgspec.structs.replace(
+                spec, directory=str(place.directory), python=sys.executable
+            )
+        from ...core.bundle import pack
+
+        limit = client.config.bundle_limit
+        packed = await asyncio.to_thread(pack, place.rootdir, limit)
+        return msgspec.structs.replace(spec, bundle=await client.put_bundle(packed.path))
+
+    def _common(self, work: Work, spec: TaskSpec) -> dict[str, Any]:
+        """Parameters that every shard has."""
+        place = self.link.place
+        common: dict[str, Any] = {}
+        if spec.bundle is not None:
+            common["cwd"] = os.path.relpath(place.directory, place.rootdir)
+        if work.lastfailed:
+            common["lastfailed"] = work.lastfailed
+        if work.stop_after:
+            common["stop_after"] = work.stop_after
+        if self.wishes.timeout_s is not None:
+            common["timeout_ms"] = int(self.wishes.timeout_s * 1000)
+        return common
+
+    # -- the run -------------------------------------------------------------------------------
+    async def _carry_out(
+        self,
+        client: Client,
+        work: Work,
+        local: bool,
+        history: dict[str, dict[str, int]],
+        slots: int,
+    ) -> None:
+        self.slots = slots
+        spec = await self._spec(client, work, local)
+        split = "file" if self.wishes.split in ("shard", "module") else self.wishes.split
+        planner = Planner(
+            work.files,
+            slots=slots,
+            history=history,
+            selected=work.selected,
+            split=cast("SplitMode", split),
+        )
+        follower = self.follower = Follower(planner, self._tell)
+        run = OpenRun(
+            client,
+            publisher=client.config.publisher,
+            key=f"pytest-{random_id(16)}",
+            name=to_name(self.wishes.suite),
+            labels={"pytest": self.wishes.suite[:200]},
+        )
+        self.id = run.run
+        sid = self._listen(client, follower) if work.live else 0
+        common = self._common(work, spec)
+        follower.fresh += planner.start()
+        await self._submit(run, spec, common)
+        reading = asyncio.ensure_future(self._read(client, follower))
+        try:
+            await self._keep_submitting(run, spec, common, reading)
+            self._tell_end(follower)
+            if not self._closing:
+                await run.seal()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            if sid:
+                client.connection.nc.unlisten(sid)
+
+    async def _keep_submitting(
+        self, run: OpenRun, spec: TaskSpec, common: dict[str, Any], reading: asyncio.Future[None]
+    ) -> None:
+        """Returns once every shard is over and the processes they left are closed."""
+        follower = self.follower
+        assert follower is not None
+        closing = False
+        while True:
+            woken = asyncio.ensure_future(self._wake.wait())
+            limit = QUIET_S if not follower.settled else None
+            both: set[asyncio.Future[Any]] = {woken, reading}
+            done, _ = await asyncio.wait(both, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                self._tell(Progress(f"waiting for workers: {self.shards} shards are queued"))
+            woken.cancel()
+            self._wake.clear()
+            if reading.done():
+                reading.result()
+                return
+            await self._submit(run, spec, common)
+            over = follower.settled >= self.shards and (follower.planner.done or follower.hopeless)
+            if over and follower.hosts and not closing:
+                closing = True
+                await self._close_hosts(run, spec, follower)
+            elif over:
+                return
+
+    async def _submit(self, run: OpenRun, spec: TaskSpec, common: dict[str, Any]) -> None:
+        """Every shard the planner has dealt is a task of the run."""
+        follower = self.follower
+        assert follower is not None
+        while follower.fresh:
+            shards, follower.fresh = follower.fresh, []
+            self.shards += len(shards)
+            tasks = await run.add(spec, [{**each.params, **common} for each in shards])
+            for shard, task in zip(shards, tasks, strict=True):
+                follower.bind(shard, task)
+
+    async def _close_hosts(self, run: OpenRun, spec: TaskSpec, follower: Follower) -> None:
+        """Session fixtures that are still set up are torn down where they are."""
+        hosts, follower.hosts = follower.hosts, {}
+        self.shards += len(hosts)
+        for host, worker in hosts.items():
+            there = msgspec.structs.replace(spec, require=self._require(worker=worker))
+            for task in await run.add(there, [{"files": [], "close": host}]):
+                follower.bind(None, task)
+
+    async def _read(self, client: Client, follower: Follower) -> None:
+        """Feeds every event of the run to the follower until the run is over."""
+        view = RunView(
+            self.id,
+            client.config.pool,
+            on_attempt=follower.on_attempt,
+            on_ruling=follower.on_ruling,
+        )
+        reader = RunReader(client.connection, client.log, client.subjects)
+        async with aclosing(reader.read(view)) as views:
+            async for _ in views:
+                self._wake.set()
+        if view.rejected:
+            raise DtfError(f"the pool refused the run: {view.rejected}")
+
+    def _tell_end(self, follower: Follower) -> None:
+        for each in follower.lost_cases():
+            self._tell(each)
+        self._tell(Ended(None, tuple(follower.missing)))
+
+    def _listen(self, client: Client, follower: Follower) -> int:
+        """Live output of every shard is told as it comes; the subscription's number."""
+        subject = f"{client.subjects.prefix}output.{self.id}.*.*"
+
+        def heard(topic: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+            task = topic.decode().split(".")[-2]
+            for chunk in decode_telemetry(data):
+                if isinstance(chunk, e.OutputChunk):
+                    worker = follower.worker_of(task)
+                    self._tell(OutputSeen(task, worker, chunk.text, chunk.last))
+
+        return client.connection.nc.listen(subject, heard)
