@@ -5,6 +5,8 @@ The hot path: an attempt costs two calls here, and nothing is made that is not w
 
 from __future__ import annotations
 
+from msgspec import Raw
+
 from ..core.events import (
     ArtifactStored,
     AttemptFinished,
@@ -142,11 +144,21 @@ def _place(record: AttemptRecord) -> Row:
     return (head[5], head[0], head[1], head[2])
 
 
+TELLING = (b'"reports"', b'"collect"', b'"crash"', b'"earlier"', b'"warnings"')
+"""Keys of a detail that are worth a row's place; phases and lines of passed cases are not."""
+
+
+def _detail(detail: Raw) -> str | None:
+    if detail is ABSENT or not any(key in bytes(detail) for key in TELLING):
+        return None
+    return str(detail, "utf-8", "replace")
+
+
 def _cases(ledger: Ledger, record: AttemptRecord, event: CasesReported, pos: int, us: int) -> None:
     place = _place(record)
     ledger.facts["cases"] += [
-        (*place, case.id, case.verdict._value_, case.duration_us, case.message or None, ordinal,
-         pos, us)
+        (*place, case.id, case.verdict._value_, case.duration_us, case.message or None, case.tries,
+         _detail(case.detail), ordinal, pos, us)
         for ordinal, case in enumerate(event.cases)
     ]  # fmt: skip
     ledger.facts["measurements"] += [

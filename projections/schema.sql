@@ -63,7 +63,8 @@ CREATE TABLE fact.tallies (
 
 CREATE TABLE fact.cases (
     assigned_pos BIGINT, group_pos BIGINT, task_index INTEGER, attempt INTEGER, case_id VARCHAR,
-    verdict VARCHAR, duration_us BIGINT, message VARCHAR, ordinal INTEGER, pos BIGINT, at_us BIGINT
+    verdict VARCHAR, duration_us BIGINT, message VARCHAR, tries INTEGER, detail VARCHAR,
+    ordinal INTEGER, pos BIGINT, at_us BIGINT
 );
 
 CREATE TABLE fact.measurements (

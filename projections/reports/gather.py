@@ -20,7 +20,7 @@ FROM tasks WHERE run = ? AND group_pos IN (SELECT group_pos FROM groups WHERE ru
 ORDER BY group_pos, task_index
 """
 CASES = """
-SELECT c.assigned_pos, c.case_id, c.verdict, c.duration_us, c.message
+SELECT c.assigned_pos, c.case_id, c.verdict, c.duration_us, c.message, c.tries, c.detail
 FROM cases c JOIN tasks t USING (assigned_pos) WHERE t.run = ? AND t.verdict IS NOT NULL
 ORDER BY c.seq, c.idx, c.ordinal
 """

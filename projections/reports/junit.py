@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from .gather import RunReport
+from .pytest_cases import Mark, address, marks, properties
 
 FAILURES = frozenset({"failed", "timed_out", "fallback"})
 ERRORS = frozenset({"error", "no_capacity"})
@@ -53,8 +54,9 @@ def _suite(run: Row, group: Row, tasks: list[Row], number: int) -> ET.Element:
     for name, value in told.items():
         if value is not None:
             ET.SubElement(properties, "property", name=_text(name), value=_text(value))
+    of_pytest = group["runner"] == "pytest"
     for task in tasks:
-        suite.extend(_task_cases(task))
+        suite.extend(_pytest_cases(task) if of_pytest else _task_cases(task))
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -76,6 +78,38 @@ def _task_cases(task: Row) -> list[ET.Element]:
     if not cases or (verdict != "passed" and verdict not in told):
         cases.append(_whole(task, verdict))
     return cases
+
+
+def _pytest_cases(task: Row) -> list[ET.Element]:
+    """As pytest's own file has them; a task that ended without any case stands for itself."""
+    if not task["cases"]:
+        return [] if task["verdict"] in ("passed", "skipped") else _task_cases(task)
+    return [element for case in task["cases"] for element in _pytest_case(case)]
+
+
+def _pytest_case(case: Row) -> list[ET.Element]:
+    told = marks(case)
+    if [mark.tag for mark in told[-2:]] == ["failure", "error"]:  # call and teardown: two entries
+        return [_pytest_entry(case, told[:-1]), _pytest_entry(case, told[-1:])]
+    return [_pytest_entry(case, told)]
+
+
+def _pytest_entry(case: Row, told: list[Mark]) -> ET.Element:
+    where, name = address(case["case_id"])
+    element = ET.Element(
+        "testcase", classname=_text(where), name=_text(name), time=_seconds(case["duration_us"])
+    )
+    found = properties(case)
+    if found is not None:
+        element.append(found)
+    for mark in told:
+        tag = ET.SubElement(element, mark.tag, message=_text(mark.message))
+        if mark.kind:
+            tag.set("type", mark.kind)
+        tag.text = _text(mark.text) if mark.text is not None else None
+    if not told:
+        _judge(element, case["verdict"], case["message"] or case["verdict"], case["message"] or "")
+    return element
 
 
 def _whole(task: Row, verdict: str) -> ET.Element:

@@ -87,7 +87,14 @@ def parsed(told: RunReport) -> ET.Element:
 
 
 def case(verdict: str, name: str = "t1", message: str | None = None) -> dict[str, Any]:
-    return {"case_id": name, "verdict": verdict, "duration_us": 7000, "message": message}
+    return {
+        "case_id": name,
+        "verdict": verdict,
+        "duration_us": 7000,
+        "message": message,
+        "tries": 1,
+        "detail": None,
+    }
 
 
 @pytest.mark.parametrize(

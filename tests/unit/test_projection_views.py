@@ -356,6 +356,27 @@ def test_an_attempt_of_a_lost_worker_is_closed_with_the_cause(ask: Callable[[Log
     ]
 
 
+def test_a_case_that_passed_when_tried_again_is_a_flake(ask: Callable[[Log], Ask]) -> None:
+    log = Log()
+    log.worker()
+    log.submit(group(label="suite", spec=TaskSpec(runner="pytest")))
+    cases = [
+        Case(id="a.py::flaky", verdict=Verdict.PASSED, tries=2),
+        Case(id="a.py::good", verdict=Verdict.PASSED, detail=Raw(b'{"t":[1,2,3]}')),
+        Case(id="a.py::bad", verdict=Verdict.FAILED, tries=2, detail=Raw(b'{"crash":"SIGSEGV"}')),
+    ]
+    log.attempt("g-0", reports=[e.CasesReported(token="", n=0, cases=cases)])
+    sql = ask(log)
+    assert sql("SELECT case_id, passed, failed, params FROM flakes") == [
+        ("a.py::flaky", 1, 1, None)
+    ]
+    assert sql("SELECT case_id, tries, detail FROM cases ORDER BY ordinal") == [
+        ("a.py::flaky", 2, None),
+        ("a.py::good", 1, None),
+        ("a.py::bad", 2, '{"crash":"SIGSEGV"}'),
+    ]
+
+
 def test_cases_and_measurements_with_units_and_raw_samples(ask: Callable[[Log], Ask]) -> None:
     log = Log()
     log.worker()
