@@ -49,7 +49,7 @@ class Attempt:
         self.spec = spec
         self.params = event.params
         self.devices = event.devices
-        self.inline = spec.isolation == "none"
+        self.inline = spec.runner == "python" and spec.isolation == "none"
         """It runs in the agent's own interpreter."""
         self.lane = (self.inline, *event.devices) if event.devices else LANES[self.inline]
         """Attempts of one lane wait for the same things."""

@@ -34,7 +34,7 @@ from .runners.command import (
     task_environment,
 )
 from .runners.outcome import Outcome, judge_process, judge_refusal
-from .runners.python import python_line
+from .runners.python import python_line, python_warm
 
 if TYPE_CHECKING:
     from .workshop import Workshop
@@ -120,11 +120,13 @@ class Isolated(Listener):
         folder = spec.directory or source_folder(self._bundle, scratch)
         bundle = str(self._bundle) if self._bundle is not None else ""
         argv = python_line(attempt) if spec.runner == "python" else command_line(attempt, params)
+        env = task_environment(attempt, params, scratch, bundle, self.shop.devices)
         assert attempt.slot is not None
         return Order(
             slot=attempt.slot.number,
             argv=argv,
-            env=task_environment(attempt, params, scratch, bundle, self.shop.devices),
+            warm=python_warm(spec, env, folder) if spec.runner == "python" else None,
+            env=env,
             marker=f"{self.shop.area.name}.{self.key}",
             cwd=folder,
             scratch=scratch,

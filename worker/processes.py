@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import marshal
 import os
 import signal
@@ -25,6 +26,7 @@ import msgspec
 from .supervising import start
 from .supervising.table import below, kill_quietly, process_table
 
+log = logging.getLogger("dtf.worker")
 PR_SET_CHILD_SUBREAPER = 36
 CLOSE_S = 10.0
 RESTART_S = 0.2
@@ -54,6 +56,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     grace_ns: int
     memory_bytes: int = 0
     """Limit of the tree's memory; 0 is none."""
+    warm: dict[str, Any] | None = None
+    """Run it in a warm process: {"chain": links (`warm/chain.py`), "host": id, "" for a process of
+    its own, "work": what to do, "start": "auto", "fork" or "spawn"}. `argv` is then the plain way,
+    where there is no warm process; without an `argv` the last of the chain is started anew."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +85,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that could not be killed."""
     scratch_left: bool = False
     """The scratch directory holds something, or is no longer what it was."""
+    start: str = ""
+    """How a process with warm parents came to be: fork, became (the parent itself, see `note`),
+    host (it had served others before) or spawn; "" for orders that are not warm."""
+    note: str = ""
+    """Why it did not begin as it was asked to; "" when it did."""
 
 
 class Listener:
@@ -223,7 +234,9 @@ class Processes:
 
     def _take(self, frame: tuple[Any, ...]) -> None:
         kind, key = frame[0], frame[1]
-        if kind == "started":
+        if kind == "warned":
+            log.warning("%s", frame[2])
+        elif kind == "started":
             self.listeners[key].on_started(frame[2])
         elif kind == "output":
             self.listeners[key].on_output(frame[2], frame[3])

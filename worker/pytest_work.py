@@ -76,9 +76,9 @@ class PytestAttempt(Isolated):
             payload.pop("budget_ms", None)
         return msgspec.structs.replace(
             order,
-            argv=[spec.python or sys.executable, "-P", WARM],
+            argv=[],  # the plain way, too, is the program of the chain
             cwd=folder,
-            warm={"chain": chain, "host": host, "work": payload},
+            warm={"chain": chain, "host": host, "start": spec.start, "work": payload},
         )
 
     def _chain(self, folder: str, env: dict[str, str]) -> list[dict[str, Any]]:

@@ -12,15 +12,22 @@ from .running import Running
 from .spawn import MARKER
 from .table import Process, below, process_table, read_small
 
+TYPE_CHECKING = False  # importing typing would cost 2 MiB here
+if TYPE_CHECKING:
+    from .warm import Warm
+
 
 class Family:
-    """The processes below this one. `attempts` and `firsts` are the supervisor's own, live."""
+    """The processes below this one. All it is given are the supervisor's own tables, live."""
 
-    def __init__(self, attempts: dict[int, Running], firsts: dict[int, Running]) -> None:
+    def __init__(
+        self, attempts: dict[int, Running], firsts: dict[int, Running], warm: Warm
+    ) -> None:
         self.me = os.getpid()
         self.scan_ns = 0
         """What the last look at all processes cost."""
         self._attempts = attempts
+        self._warm = warm
         self._firsts = firsts
         """By pid of the first process."""
         self._strangers: dict[tuple[int, int], int | None] = {}
@@ -66,7 +73,11 @@ class Family:
 
     def orphans(self, table: dict[int, Process]) -> list[Process]:
         """What attempts have left to us; nobody else is remembered."""
-        orphans = [p for p in table.values() if p.parent == self.me and p.pid not in self._firsts]
+        orphans = [
+            p
+            for p in table.values()
+            if p.parent == self.me and p.pid not in self._firsts and p.pid not in self._warm.by_pid
+        ]
         self._strangers = {(p.pid, p.started): self.owner(p) for p in orphans}
         return orphans
 
@@ -75,6 +86,8 @@ class Family:
         say is left alone as long as an attempt runs that is older than it.
         """
         owner = self.owner(orphan)
+        if self._warm.may_keep(owner, orphan.started):
+            return True
         if owner is not None:
             return owner in self._attempts
         return any(a.began_ticks <= orphan.started for a in self._attempts.values())

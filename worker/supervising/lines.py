@@ -4,7 +4,7 @@ short.
 
 from __future__ import annotations
 
-from .running import Running
+from .running import Awaited, Running
 
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Lines:
     """Slots by number: the attempt that runs in it, and orders in line."""
 
     def __init__(self) -> None:
-        self.holders: dict[int, Running] = {}
+        self.holders: dict[int, Running | Awaited] = {}
         self._lines: dict[int, list[Waiting]] = {}
 
     @property

@@ -14,6 +14,7 @@ from .lines import Lines
 from .running import ANNOUNCE_NS, LISTEN_NS, LIVE_NS, MS, Running
 from .spawn import Spawner, is_empty
 from .table import below, childless, kill_quietly, oom_kills, own_peak_rss
+from .warm import Warm
 
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class Supervisor:
         self.firsts: dict[int, Running] = {}
         self.pipes: dict[int, Running] = {}
         self.lines = Lines()
-        self.family = Family(self.attempts, self.firsts)
         self.spawner = Spawner()
+        self.warm = Warm(self)
+        self.family = Family(self.attempts, self.firsts, self.warm)
         self.next_due = NEVER
         self.sweep_at = NEVER
         self.oom = oom_kills()
@@ -69,7 +71,7 @@ class Supervisor:
                         self.agent_gone()
                 elif fd == self.channel.fd:
                     self.listen(flags)
-                else:
+                elif not self.warm.rings(fd):
                     self.read_output(self.pipes.get(fd))
             now = time.monotonic_ns()
             if now >= self.channel.flush_at:
@@ -110,11 +112,14 @@ class Supervisor:
             self.tell("returned", key)
         elif kind == "kill" and key in self.attempts:
             self.end(self.attempts[key], "killed", soft=frame[2])
+        elif kind == "kill":
+            self.warm.kill(key)
 
     def agent_gone(self) -> None:
         """Nobody is left to tell: every process of every attempt dies now, and so do we."""
         self.channel.close()
         self.lines.clear()
+        self.warm.end_all()
         for attempt in list(self.attempts.values()):
             self.end(attempt, "killed", soft=False)
 
@@ -127,15 +132,29 @@ class Supervisor:
 
     # -- start and output -------------------------------------------------------------------------
     def start(self, key: int, order: dict[str, Any]) -> None:
+        """The attempt's first process runs or is on its way, or the agent hears why not."""
+        if not self.warm.takes(key, order):
+            self.spawn(key, order)
+
+    def spawn(self, key: int, order: dict[str, Any], start: str = "", note: str = "") -> None:
         """The attempt's first process runs in a session of its own, or the agent hears why not."""
         first, second = self.spawner.spawn(order)
         if isinstance(first, str) or isinstance(second, str):
             self.tell("refused", key, first, second)
             return
         attempt = Running(key, order, first, second, time.monotonic_ns())
-        self.attempts[key] = self.firsts[first] = self.pipes[second] = attempt
+        attempt.start, attempt.note = start, note
+        self.begun(attempt)
+
+    def begun(self, attempt: Running) -> None:
+        """The attempt runs."""
+        self.attempts[attempt.key] = self.firsts[attempt.pid] = attempt
+        self.pipes[attempt.output.pipe] = attempt
         self.lines.holders[attempt.slot] = attempt
-        self.next_due = min(self.next_due, attempt.due())
+        self.wake_by(attempt.due())
+
+    def wake_by(self, due: int) -> None:
+        self.next_due = min(self.next_due, due)
 
     def read_output(self, attempt: Running | None) -> None:
         if attempt is None:
@@ -145,7 +164,7 @@ class Supervisor:
             self.close_pipe(attempt)
         if attempt.announced and attempt.live_at == NEVER and output.live:
             attempt.live_at = now
-            self.next_due = min(self.next_due, now)
+            self.wake_by(now)
 
     def send_live(self, attempt: Running, now: int) -> None:
         attempt.live_at = NEVER
@@ -166,13 +185,27 @@ class Supervisor:
             os.close(attempt.output.pipe)
             attempt.output.pipe = -1
 
+    def detach(self, attempt: Running) -> int:
+        """The pipe of an attempt that is over while its process is not; -1 when it was closed."""
+        output = attempt.output
+        if output.pipe >= 0:
+            output.read(time.monotonic_ns())
+            if attempt.listening:
+                self.poll.unregister(output.pipe)
+            del self.pipes[output.pipe]
+        del self.firsts[attempt.pid]
+        pipe, output.pipe = output.pipe, -1
+        return pipe
+
     # -- time -------------------------------------------------------------------------------------
     def on_time(self, now: int) -> None:
         """Whatever is due for any attempt is done, and `next_due` is right again."""
+        self.warm.on_time(now)
         for attempt in list(self.attempts.values()):
             if attempt.due() <= now:
                 self.attend(attempt, now)
-        self.next_due = min((attempt.due() for attempt in self.attempts.values()), default=NEVER)
+        due = min((attempt.due() for attempt in self.attempts.values()), default=NEVER)
+        self.next_due = min(due, self.warm.due())
 
     def attend(self, attempt: Running, now: int) -> None:
         if attempt.ended:
@@ -223,7 +256,7 @@ class Supervisor:
             attempt.kill_at = now + attempt.grace_ns
             kill_quietly(-attempt.pid, signal.SIGTERM)
             kill_quietly(-attempt.pid, signal.SIGCONT)
-        self.next_due = min(self.next_due, attempt.due())
+        self.wake_by(attempt.due())
 
     def kill_all(self, attempt: Running, now: int) -> None:
         """SIGKILL to every process of the attempt, again in 5 ms until none is left."""
@@ -244,6 +277,7 @@ class Supervisor:
                 return
             if not pid:
                 return
+            self.warm.before_death(pid)
             attempt = self.firsts.pop(pid, None)
             if attempt is not None:
                 attempt.status = status
@@ -253,7 +287,7 @@ class Supervisor:
             if attempt is not None:
                 attempt.cpu_us += int((usage.ru_utime + usage.ru_stime) * 1e6)
                 peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-                if peak > self.floor:
+                if peak > self.floor or attempt.start in ("fork", "became"):
                     attempt.peak_rss = max(attempt.peak_rss, peak)
                 if attempt.ended:
                     self.bury(attempt, time.monotonic_ns())
@@ -270,7 +304,7 @@ class Supervisor:
             if attempt.left:
                 attempt.gone_by = now + GONE_NS
                 self.kill_all(attempt, now)
-                self.next_due = min(self.next_due, attempt.due())
+                self.wake_by(attempt.due())
                 return
             self.sweep_at = min(self.sweep_at, now)
         else:  # a look at all processes costs more than so short an attempt: one look for many
@@ -288,6 +322,10 @@ class Supervisor:
             self.kill_all(attempt, now)
             if attempt.known:
                 return
+        self.finish(attempt, now)
+
+    def finish(self, attempt: Running, now: int) -> None:
+        """The end is told, and the slot's next starts."""
         del self.attempts[attempt.key]
         del self.lines.holders[attempt.slot]
         if attempt.output.pipe >= 0:
@@ -319,8 +357,18 @@ class Supervisor:
             "left": attempt.left,
             "alive": len(attempt.known),
             "scratch_left": not is_empty(attempt.scratch),
+            "start": attempt.start,
+            "note": attempt.note,
             **attempt.output.facts(),
         }
+
+    def kill_left(self, group: int) -> None:
+        """What an idle process of the group has left behind is killed; orphans by the sweep."""
+        kill_quietly(-group, signal.SIGKILL)
+        table = self.family.table()
+        for pid in below(table, {p.pid for p in table.values() if p.session == group}):
+            kill_quietly(pid, signal.SIGKILL)
+        self.sweep_at = time.monotonic_ns()
 
     def sweep(self, now: int) -> None:
         """Orphans of attempts that are over are killed; looked at again until there is none."""

@@ -23,6 +23,17 @@ MEMORY_SAMPLE_NS = 50 * MS
 """Time between two looks at an attempt with a limit on its memory."""
 
 
+class Awaited:
+    """An attempt whose process has not said hello. It holds its slot."""
+
+    announced = False
+    why = ""
+
+    def __init__(self, key: int, slot: int) -> None:
+        self.key = key
+        self.slot = slot
+
+
 class Running:
     """One attempt: its first process, its output, its limits. Times are monotonic nanoseconds."""
 
@@ -57,6 +68,9 @@ class Running:
         """Its processes when last looked at: pid -> start time."""
         self.left = 0
         """Processes that outlived the first one and were killed."""
+        self.start = ""
+        """How its process came to be: "" for commands; else fork, became, host or spawn."""
+        self.note = ""
 
     def due(self) -> int:
         """When it must be looked at next."""

@@ -12,6 +12,8 @@ TYPE_CHECKING = False  # importing typing would cost 2 MiB here
 if TYPE_CHECKING:
     from typing import Any
 
+    from .wire import Wire
+
 MARKER = "DTF_ATTEMPT_ID"
 DEFAULT_SIGNALS = [
     signal.SIGINT,
@@ -41,7 +43,7 @@ class Spawner:
             fds = [*os.pipe()]
             os.chdir(order["cwd"])  # one thread: posix_spawn has no working directory of its own
             stage = "program"
-            pid = self._run(order["argv"], self._environ(order), fds[1])
+            pid = self._run(order["argv"], self.environ(order), fds[1])
             os.set_blocking(fds[0], False)
             return pid, fds.pop(0)
         except (OSError, ValueError) as error:
@@ -50,7 +52,19 @@ class Spawner:
             for fd in fds:
                 os.close(fd)
 
-    def _environ(self, order: dict[str, Any]) -> dict[str, str]:
+    def spawn_warm(self, link: dict[str, Any], wire: Wire, output: int) -> int:
+        """The pid of a warm process that prints to `output`. Raises OSError, ValueError."""
+        os.chdir(link["cwd"])
+        os.set_inheritable(wire.other, True)
+        try:
+            argv = [*link["argv"], str(wire.other)]
+            output = output if output >= 0 else self._null
+            return self._run(argv, {**self._environment, **link["env"]}, output)
+        finally:
+            wire.shut_other()
+
+    def environ(self, order: dict[str, Any]) -> dict[str, str]:
+        """All variables of the attempt's process."""
         return {**self._environment, **order["env"], MARKER: order["marker"]}
 
     def _run(self, argv: list[str], environment: dict[str, str], output: int) -> int:

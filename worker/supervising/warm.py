@@ -1,0 +1,416 @@
+"""Orders that run in warm processes. Rule: an order that cannot have one is started the plain way,
+and says why.
+
+Nothing here waits: an order is sent to a process that does not exist yet; with its hello the
+attempt begins. A slot that has an order on its way holds an `Awaited`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+from .channel import NEVER
+from .kin import Host, Kin, Parent
+from .parents import NoParent, Parents
+from .running import MS, Awaited, Running
+from .warm_up import WarmUp
+
+TYPE_CHECKING = False  # importing typing would cost 2 MiB here
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .loop import Supervisor
+
+HOST_IDLE_NS = 30_000 * MS
+TRIES = 3
+"""How often a process is asked for that its parent took with it."""
+
+
+class Warm:
+    """All warm processes of a supervisor."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.by_pid: dict[int, Kin] = {}
+        """Those that are no first process of an attempt, or not only."""
+        self.by_fd: dict[int, Kin] = {}
+        """By control socket. A number is used again: look who it is before taking one out."""
+        self._sup = supervisor
+        self._poll = supervisor.poll
+        self.parents = Parents(self._poll, supervisor.spawner, self.by_pid, self.by_fd, self._lost)
+        self._hosts: dict[int, Host] = {}
+        """By slot: the process its next order may share."""
+        self._idle_pipes: dict[int, Host] = {}
+        self._leaving: list[Host] = []
+        self._warm_up = WarmUp(self.parents, supervisor.lines)
+        self._said: set[str] = set()
+
+    # -- orders -----------------------------------------------------------------------------------
+    def takes(self, key: int, order: dict[str, Any]) -> bool:
+        """Whether the order is on its way here; else its process is to be spawned."""
+        slot, warm = order["slot"], order.get("warm")
+        host = self._hosts.get(slot)
+        if host is not None and host.pipe >= 0:
+            self._discard(host)
+        if host is not None and host.fits(order):
+            self._warm_up.cancel(slot)
+            self._reuse(host, key, order)
+            return True
+        if host is not None:
+            host.next = key, order
+            self._sup.lines.holders[slot] = Awaited(key, slot)
+            self._retire(host)
+            return True
+        if not warm:
+            return False
+        self._warm_up.cancel(slot)
+        if warm.get("start") == "spawn" or sys.platform != "linux":
+            return self._fresh(key, order, "")
+        if not os.path.isdir(order["cwd"]):
+            return False  # the plain way says what is wrong
+        return self._ask(key, order, 1)
+
+    def _ask(self, key: int, order: dict[str, Any], tries: int) -> bool:
+        """A process is forked for the order, or started anew."""
+        now = time.monotonic_ns()
+        try:
+            parent = self.parents.get(order["warm"]["chain"], now)
+        except NoParent as error:
+            return self._instead(key, order, str(error))
+        host = Host(self._poll, key, order)
+        host.tries = tries
+        self.by_fd[host.wire.fd] = host
+        host.pipe, output = os.pipe()
+        os.set_blocking(host.pipe, False)
+        self.parents.fork(parent, host, output, now)
+        self._send(host, key, order)
+        self._hold(host)
+        self._sup.wake_by(self.due())
+        return True
+
+    def _hold(self, host: Host) -> None:
+        """The slot is the host's, until its attempt has begun and beyond."""
+        if host.name:
+            self._hosts[host.slot] = host
+        if not host.pid:
+            self._sup.lines.holders[host.slot] = Awaited(host.key, host.slot)
+
+    def _send(self, host: Host, key: int, order: dict[str, Any]) -> None:
+        run = {
+            "env": self._sup.spawner.environ(order),
+            "cwd": order["cwd"],
+            "once": not host.name,
+            "work": order["warm"]["work"],
+        }
+        host.wire.tell("run", key, run)
+
+    def _instead(self, key: int, order: dict[str, Any], reason: str) -> bool:
+        """It could not be forked."""
+        if order["warm"].get("start") == "fork":
+            return self._refuse(key, order, f"start 'fork' was asked for: {reason}")
+        if reason not in self._said and len(self._said) < 100:
+            self._said.add(reason)
+            self._sup.tell("warned", 0, f"started anew instead of forked: {reason}")
+        return self._fresh(key, order, f"started anew: {reason}")
+
+    def _fresh(self, key: int, order: dict[str, Any], note: str) -> bool:
+        """The plain way for an order with a command of its own; else the last of the chain is
+        started for it.
+        """
+        if order["argv"]:
+            self._sup.lines.holders.pop(order["slot"], None)
+            self._sup.spawn(key, order, "spawn", note)
+            return True
+        host = Host(self._poll, key, order)
+        host.start, host.note = "spawn", note
+        host.pipe, output = os.pipe()
+        os.set_blocking(host.pipe, False)
+        try:
+            own = {
+                "argv": order["warm"]["chain"][0]["argv"],
+                "cwd": order["cwd"],
+                "env": self._sup.spawner.environ(order),
+            }
+            host.pid = self._sup.spawner.spawn_warm(own, host.wire, output)
+        except (OSError, ValueError) as error:
+            self._drop(host)
+            return self._refuse(key, order, f"the interpreter did not start: {error}")
+        finally:
+            os.close(output)
+        self.by_fd[host.wire.fd] = host
+        for each in order["warm"]["chain"]:
+            if each["prepare"] is not None:
+                host.wire.tell("prepare", each["prepare"])
+        self._send(host, key, order)
+        self._hold(host)
+        self._begin(host, time.monotonic_ns())
+        return True
+
+    def _refuse(self, key: int, order: dict[str, Any], text: str) -> bool:
+        self._sup.lines.holders.pop(order["slot"], None)
+        self._sup.tell("refused", key, "setup", text)
+        return True
+
+    def _reuse(self, host: Host, key: int, order: dict[str, Any]) -> None:
+        self._poll.unregister(host.pipe)
+        del self._idle_pipes[host.pipe]
+        host.key, host.order = key, order
+        host.keys.add(key)
+        host.due = NEVER
+        host.start, host.note = "host", ""
+        self._send(host, key, order)
+        self._begin(host, time.monotonic_ns())
+
+    def _begin(self, host: Host, at: int) -> None:
+        """Its attempt has begun."""
+        self.by_pid[host.pid] = host
+        pipe, host.pipe = host.pipe, -1
+        attempt = Running(host.key, host.order, host.pid, pipe, at)
+        attempt.start, attempt.note = host.start, host.note
+        host.attempt = attempt
+        self._sup.begun(attempt)
+
+    def kill(self, key: int) -> None:
+        """An order that has not begun is given up."""
+        for host in list(self._hosts.values()):
+            if host.next is not None and host.next[0] == key:
+                host.next = None
+                self._give_back(key, host.slot)
+                return
+        for kin in list(self.by_fd.values()):
+            if isinstance(kin, Host) and kin.key == key and not kin.pid and not kin.unwanted:
+                kin.unwanted = True
+                self._forget(kin)
+                self._give_back(key, kin.slot)
+                return
+
+    def _give_back(self, key: int, slot: int) -> None:
+        self._sup.lines.holders.pop(slot, None)
+        self._sup.tell("returned", key)
+        self._sup.next_in_line(slot)
+
+    # -- what they say ----------------------------------------------------------------------------
+    def rings(self, fd: int) -> bool:
+        """Whether the descriptor is one of ours; what it has to say is heard."""
+        kin = self.by_fd.get(fd)
+        if kin is not None:
+            kin.wire.flush()
+            self.listen(kin)
+            self._sup.wake_by(self.due())
+            return True
+        host = self._idle_pipes.get(fd)
+        if host is not None:
+            self._discard(host)
+        return host is not None
+
+    def listen(self, kin: Kin) -> None:
+        """What it has said is known; a closed socket is its end, or as good as that."""
+        for frame in kin.wire.hear():
+            now = time.monotonic_ns()
+            if frame[0] == "hello":
+                self._greeted(kin, frame[1], min(frame[2], now))
+            elif isinstance(kin, Parent):
+                if frame[0] == "became":
+                    self._became(kin, frame[1], frame[2])
+                self.parents.heard(kin, frame, now)
+            elif frame[0] == "end" and isinstance(kin, Host):
+                self._ended(kin, frame[2], frame[3], now)
+        if not kin.wire.open and self.by_fd.get(kin.wire.fd) is kin:
+            del self.by_fd[kin.wire.fd]
+            self._silent(kin)
+
+    def _greeted(self, kin: Kin, pid: int, at: int) -> None:
+        before = self.by_pid.get(pid)
+        if before is not None and before is not kin:
+            self.listen(before)  # it says that it became this one
+        known = kin.pid
+        kin.pid = pid
+        self.parents.greeted(kin, time.monotonic_ns())
+        if isinstance(kin, Parent):
+            self.by_pid[pid] = kin
+        elif isinstance(kin, Host) and kin.unwanted:
+            kin.kill()
+            self._drop(kin)
+        elif isinstance(kin, Host) and not known:
+            self._begin(kin, at)
+            if not kin.name and kin.wire.idle:
+                del self.by_fd[kin.wire.fd]
+                kin.wire.close()
+
+    def _became(self, parent: Parent, serial: int, reason: str) -> None:
+        for kin in parent.awaited:
+            if kin.serial == serial and isinstance(kin, Host):
+                kin.start, kin.note = "became", reason
+                self._warm_up.plan(kin)
+
+    def _ended(self, host: Host, status: int, usage: dict[str, int], now: int) -> None:
+        """Its attempt is over, and it goes on."""
+        attempt = host.attempt
+        if attempt is None or attempt.ended:
+            return
+        if attempt.why:  # it was to end with its attempt
+            self._sup.kill_all(attempt, now)
+            return
+        host.attempt = None
+        host.cpu_us += usage["cpu_us"]
+        host.pipe = self._sup.detach(attempt)
+        host.due = now + HOST_IDLE_NS
+        self._warm_up.plan(host)
+        if host.pipe >= 0:
+            self._poll.register(host.pipe, select.POLLIN)
+            self._idle_pipes[host.pipe] = host
+        attempt.status = (status & 255) << 8
+        attempt.cpu_us, attempt.peak_rss = usage["cpu_us"], usage["peak_rss"]
+        attempt.ended = now
+        self._sup.finish(attempt, now)
+
+    def _discard(self, host: Host) -> None:
+        """What it prints while no attempt runs belongs to none."""
+        try:
+            while data := os.read(host.pipe, 1 << 16):
+                if len(data) < 1 << 16:
+                    return
+        except BlockingIOError:
+            return
+        self._close_pipe(host)  # the end: it has closed its streams, and is of no more use
+
+    def _close_pipe(self, host: Host) -> None:
+        if self._idle_pipes.pop(host.pipe, None) is not None:
+            self._poll.unregister(host.pipe)
+        if host.pipe >= 0:
+            os.close(host.pipe)
+            host.pipe = -1
+
+    # -- ends -------------------------------------------------------------------------------------
+    def before_death(self, pid: int) -> None:
+        """The process has ended: its last words are heard before its end is believed."""
+        kin = self.by_pid.get(pid)
+        if kin is None:
+            for parent in [*self.parents.living.values(), *self.parents.leaving]:
+                for awaited in list(parent.awaited):
+                    self.listen(awaited)
+            kin = self.by_pid.get(pid)
+        if kin is not None:
+            self.listen(kin)
+        if self.by_pid.get(pid) is kin and kin is not None:
+            del self.by_pid[pid]
+            kin.pid = 0
+            if isinstance(kin, Parent):
+                self.parents.died(kin, time.monotonic_ns())
+            elif isinstance(kin, Host):
+                self._host_died(kin, pid)
+
+    def _host_died(self, host: Host, pid: int) -> None:
+        self._drop(host)
+        if host.attempt is not None:
+            host.attempt.cpu_us -= host.cpu_us  # those of earlier attempts
+            return
+        self._sup.kill_left(pid)
+        if host.next is not None:
+            (key, order), host.next = host.next, None
+            self._sup.lines.holders.pop(host.slot, None)
+            self._sup.start(key, order)
+
+    def _silent(self, kin: Kin) -> None:
+        """Its socket is closed: a host ends by itself then, and is waited for."""
+        if isinstance(kin, Parent):
+            kin.kill()
+            self.parents.died(kin, time.monotonic_ns())
+        elif isinstance(kin, Host):
+            if not kin.pid:
+                self._lost(kin, "")
+            elif kin.attempt is None:
+                kin.kill()
+
+    def _lost(self, kin: Kin, reason: str) -> None:
+        """It will never say hello: its order is tried again, or started anew."""
+        if kin.lost:
+            return
+        kin.lost = True
+        asked, kin.asked = kin.asked, None
+        if asked is not None:
+            if kin in asked.awaited:
+                asked.awaited.remove(kin)
+            self.listen(asked)  # it may say why
+        if isinstance(kin, Parent):
+            self.parents.unborn(kin, reason, time.monotonic_ns())
+        elif isinstance(kin, Host):
+            self._drop(kin)
+            if not kin.unwanted:
+                self._again(kin, reason)
+                self._sup.next_in_line(kin.slot)
+
+    def _again(self, host: Host, reason: str) -> None:
+        if reason or host.tries >= TRIES:
+            reason = reason or "the warm process ended again and again"
+            self._instead(host.key, host.order, reason)
+        else:
+            self._ask(host.key, host.order, host.tries + 1)
+
+    def _retire(self, host: Host) -> None:
+        """It tears down and ends; it is killed after its grace."""
+        if not host.leaving:
+            host.leaving = True
+            host.due = time.monotonic_ns() + max(host.order["grace_ns"], MS)
+            host.wire.tell("exit")
+            if not host.wire.open:
+                host.kill()
+        self._sup.wake_by(host.due)
+
+    def _forget(self, host: Host) -> None:
+        if self._hosts.get(host.slot) is host:
+            del self._hosts[host.slot]
+
+    def _drop(self, host: Host) -> None:
+        """Nothing of it is kept but its attempt."""
+        self._forget(host)
+        if self.by_pid.get(host.pid) is host and host.attempt is None:
+            del self.by_pid[host.pid]
+        if self.by_fd.get(host.wire.fd) is host:
+            del self.by_fd[host.wire.fd]
+        self._close_pipe(host)
+        host.wire.close()
+
+    def end_all(self) -> None:
+        """All of them die now; those that have not said hello die of the end of their socket."""
+        for kin in {*self.by_pid.values(), *self.by_fd.values()}:
+            kin.kill()
+            if isinstance(kin, Parent):
+                self.parents.remove(kin)
+            elif isinstance(kin, Host) and kin.attempt is None:
+                self._drop(kin)
+        self._warm_up.clear()
+
+    # -- time -------------------------------------------------------------------------------------
+    def due(self) -> int:
+        """When anything here must be looked at."""
+        due = min((k.due for k in self.by_fd.values()), default=NEVER)
+        return min(due, self._warm_up.due(), self.parents.due())
+
+    def on_time(self, now: int) -> None:
+        for kin in list(self.by_fd.values()):
+            if isinstance(kin, Host) and now >= kin.due:
+                self._attend(kin, now)
+        self.parents.on_time(now)
+        self._warm_up.on_time(now)
+
+    def _attend(self, host: Host, now: int) -> None:
+        if host.asked is not None:
+            host.due = NEVER
+            self.parents.hung(host.asked, now)
+        elif host.leaving:
+            host.due = now + 100 * MS
+            host.kill()
+        elif host.attempt is None:
+            self._retire(host)
+
+    def may_keep(self, owner: int | None, started: int) -> bool:
+        """Whether an orphan may be a process of a host, or one that has not said hello yet."""
+        for kin in self.by_fd.values():
+            if isinstance(kin, Host) and owner is not None and owner in kin.keys:
+                return True
+            if owner is None and kin.ticks <= started and (kin.asked or isinstance(kin, Host)):
+                return True
+        return False
