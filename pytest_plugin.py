@@ -3,7 +3,7 @@
 Rule: pytest loads this file in every run of every environment that has dtf, so it imports nothing
 but the standard library and pytest; whatever works on a pool is imported once `--dtf` was given.
 
-On a worker it only offers its marker and fixture: `--dtf` does not travel.
+PYTEST_DONT_REWRITE. On a worker it only offers its marker and fixture: `--dtf` does not travel.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from .tui.pytest.words import ISOLATIONS, SPLITS
 
 if TYPE_CHECKING:
     from .core.config import Config
@@ -46,8 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Server of the pool (default: DTF_SERVER, dtf.toml, the context in use).")  # fmt: skip
     add("--dtf-workers", metavar="N", type=int, dest="dtf_workers",
         help="Worker processes of the local pool; on a server, most tasks at once.")  # fmt: skip
-    add("--dtf-split", choices=SPLITS, dest="dtf_split", help=_SPLIT_HELP)
-    add("--dtf-isolation", choices=ISOLATIONS, dest="dtf_isolation", help=_ISOLATION_HELP)
+    add("--dtf-split", metavar="MODE", dest="dtf_split", help=_SPLIT_HELP)
+    add("--dtf-isolation", metavar="MODE", dest="dtf_isolation", help=_ISOLATION_HELP)
     add("--dtf-hardware", metavar="CLASS", dest="dtf_hardware",
         help="Accelerator class the tests need, such as cuda (default: cpu).")  # fmt: skip
     add("--dtf-timeout", metavar="SECONDS", type=float, dest="dtf_timeout",
@@ -56,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Ship the working tree to a local pool too, instead of running in place.")  # fmt: skip
     add("--dtf-env", metavar="NAME", action="append", dest="dtf_env",
         help="Environment variable that travels with the tests; may be repeated.")  # fmt: skip
-    parser.addini("dtf_split", f"Default of --dtf-split: {', '.join(SPLITS)}.", default="auto")
+    parser.addini("dtf_split", "Default of --dtf-split.", default="auto")
     parser.addini("dtf_workers", "Default of --dtf-workers.", default="")
     parser.addini("dtf_env", "Environment variables that travel.", type="args", default=[])
     parser.addini("dtf_preload", "Modules the warm process imports.", type="args", default=[])

@@ -239,7 +239,7 @@ class Feeding:
         def place(report: Any) -> tuple[int, int, int]:
             nodeid = report.nodeid or ""
             rank = self._rank.get(nodeid.partition("::")[0])
-            return self._places.get(nodeid) or (last if rank is None else (rank, -1, 0))
+            return self._places.get(nodeid) or (last if rank is None else (-1, rank, 0))
 
         stats = self._terminal.stats if self._terminal is not None else {}
         wanted = set(self._terminal.reportchars) & set("pPA") if self._terminal else set()

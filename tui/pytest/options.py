@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from .words import SPLITS
-
+SPLITS = ("auto", "case", "file", "class", "module", "group", "shard")
+ISOLATIONS = ("none", "shard", "file", "case")
 LOCAL = (
     "collectonly",
     "showfixtures",
@@ -45,6 +45,8 @@ TRAVELLERS = (
     "CI", "BUILD_NUMBER", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "TERM",
 )  # fmt: skip
 """Variables a local pool takes from this shell, since it may have been started from another."""
+ANCHORS_MAX = 50
+"""Most directories of the command line that workers are told."""
 _INSTEAD = "use --dtf-workers N: the pool shares the tests out by itself"
 
 
@@ -94,7 +96,13 @@ def read_wishes(config: pytest.Config) -> Wishes:
     option = config.known_args_namespace
     split = option.dtf_split or config.getini("dtf_split")
     if split not in SPLITS:
-        raise pytest.UsageError(f"dtf_split must be one of {', '.join(SPLITS)}, got {split!r}")
+        raise pytest.UsageError(
+            f"--dtf-split (dtf_split) must be one of {', '.join(SPLITS)}, got {split!r}"
+        )
+    isolation = option.dtf_isolation or "none"
+    if isolation not in ISOLATIONS:
+        known = ", ".join(ISOLATIONS)
+        raise pytest.UsageError(f"--dtf-isolation must be one of {known}, got {isolation!r}")
     workers = option.dtf_workers
     if workers is None:
         workers = _ini_workers(str(config.getini("dtf_workers")))
@@ -107,7 +115,7 @@ def read_wishes(config: pytest.Config) -> Wishes:
         server=option.dtf_server,
         workers=workers,
         split=split,
-        isolation=option.dtf_isolation or "none",
+        isolation=isolation,
         hardware=_hardware(option.dtf_hardware or "cpu"),
         timeout_s=timeout,
         bundle=bool(option.dtf_bundle),
@@ -151,9 +159,14 @@ def _named_variables(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def shell_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a pool of this machine takes from this shell."""
-    return {name: environ[name] for name in TRAVELLERS if name in environ}
+def shell_variables(environ: Mapping[str, str], first: Sequence[str], here: str) -> dict[str, str]:
+    """What a pool of this machine takes from this shell. `first` is the head of `sys.path`:
+    `python -m pytest` imports from the directory it is called in, `pytest` does not.
+    """
+    found = {name: environ[name] for name in TRAVELLERS if name in environ}
+    if any(each in ("", here) for each in first):
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, (here, found.get("PYTHONPATH"))))
+    return found
 
 
 def worker_args(
@@ -168,7 +181,19 @@ def worker_args(
     head = ["-o", "addopts=", f"--rootdir={_relative(config.rootpath, here)}"]
     if config.inipath is not None:
         head += ["-c", _relative(config.inipath, here)]
-    return [*head, *kept]
+    return [*head, *kept, *_anchors(config, here)]
+
+
+def _anchors(config: pytest.Config, here: Path) -> list[str]:
+    """The directories that were named: conftests there are loaded before options are read."""
+    if config.args_source is not pytest.Config.ArgsSource.ARGS or config.option.pyargs:
+        return []
+    found: dict[str, None] = {}
+    for argument in config.args:
+        path = here / argument.partition("::")[0]
+        folder = path if path.is_dir() else path.parent
+        found[_relative(folder, here)] = None
+    return list(found)[:ANCHORS_MAX]
 
 
 def _relative(path: Path, here: Path) -> str:

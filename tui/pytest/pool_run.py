@@ -27,6 +27,7 @@ from ...core.open_run import OpenRun
 from ...core.run_reader import RunReader
 from ...core.shard_files import SplitMode
 from ...core.shards import Planner
+from .code_state import code_roots, code_state
 from .follower import Follower
 from .options import shell_variables
 from .seen import Ended, OutputSeen, Progress
@@ -62,13 +63,17 @@ class PoolRun:
         config = load_config(flags, cwd=self.link.place.directory)
         async with self._connected(config) as (client, local):
             self._client = client
+            code = asyncio.ensure_future(self._code(local))
             history = asyncio.ensure_future(self._history(client))
             slots = asyncio.ensure_future(self._slots(client))
             try:
                 work = await asyncio.wrap_future(self.link.work)
-                await self._carry_out(client, work, local, await history, await slots)
+                spec = await self._spec(client, work, local)
+                common = self._common(work, spec, await code)
+                self.slots = await slots
+                await self._carry_out(client, work, spec, common, await history)
             finally:
-                for each in (history, slots):
+                for each in (history, slots, code):
                     each.cancel()
 
     def cancel(self, reason: str, stored: Callable[[], None]) -> None:
@@ -98,6 +103,12 @@ class PoolRun:
 
                 await demand_leader(client)
             yield client, local
+
+    async def _code(self, local: bool) -> str:
+        """What the state of the code here is; "" where a bundle says it."""
+        if not local or self.wishes.bundle:
+            return ""
+        return await asyncio.to_thread(code_state, code_roots(self.link.place.rootdir))
 
     async def _history(self, client: Client) -> dict[str, dict[str, int]]:
         """What the pool remembers of the suite; nothing when it does not answer."""
@@ -138,7 +149,9 @@ class PoolRun:
         place = self.link.place
         isolation = "process" if self.wishes.isolation == "shard" else self.wishes.isolation
         here = local and not self.wishes.bundle
-        env = {"PYTEST_ADDOPTS": "", **(shell_variables(os.environ) if here else {})}
+        env = {"PYTEST_ADDOPTS": ""}
+        if here:
+            env |= shell_variables(os.environ, sys.path[:1], str(place.directory))
         spec = TaskSpec(
             runner="pytest",
             args=work.args,
@@ -160,10 +173,10 @@ class PoolRun:
         packed = await asyncio.to_thread(pack, place.rootdir, limit)
         return msgspec.structs.replace(spec, bundle=await client.put_bundle(packed.path))
 
-    def _common(self, work: Work, spec: TaskSpec) -> dict[str, Any]:
+    def _common(self, work: Work, spec: TaskSpec, code: str) -> dict[str, Any]:
         """Parameters that every shard has."""
         place = self.link.place
-        common: dict[str, Any] = {}
+        common: dict[str, Any] = {"code": code} if spec.bundle is None else {}
         if spec.bundle is not None:
             common["cwd"] = os.path.relpath(place.directory, place.rootdir)
         if work.lastfailed:
@@ -171,7 +184,7 @@ class PoolRun:
         if work.stop_after:
             common["stop_after"] = work.stop_after
         if self.wishes.timeout_s is not None:
-            common["timeout_ms"] = int(self.wishes.timeout_s * 1000)
+            common["timeout_s"] = self.wishes.timeout_s
         return common
 
     # -- the run -------------------------------------------------------------------------------
@@ -179,16 +192,14 @@ class PoolRun:
         self,
         client: Client,
         work: Work,
-        local: bool,
+        spec: TaskSpec,
+        common: dict[str, Any],
         history: dict[str, dict[str, int]],
-        slots: int,
     ) -> None:
-        self.slots = slots
-        spec = await self._spec(client, work, local)
         split = "file" if self.wishes.split in ("shard", "module") else self.wishes.split
         planner = Planner(
             work.files,
-            slots=slots,
+            slots=self.slots,
             history=history,
             selected=work.selected,
             split=cast("SplitMode", split),
@@ -203,7 +214,6 @@ class PoolRun:
         )
         self.id = run.run
         sid = self._listen(client, follower) if work.live else 0
-        common = self._common(work, spec)
         follower.fresh += planner.start()
         await self._submit(run, spec, common)
         reading = asyncio.ensure_future(self._read(client, follower))
