@@ -32,7 +32,6 @@ class Admission:
         self._inline_running = 0
         self._inline_cpu = self._inline_memory = 0
         self._slots: list[Slot] = []
-        self._slot_number = 0
         self._quick: set[int] = set()
         """Identities of specifications whose last attempt was short."""
 
@@ -166,14 +165,18 @@ class Admission:
             self._inline_cpu += cpu
             self._inline_memory += memory
         else:
-            self._slot_number += 1
-            attempt.slot = Slot(self._slot_number, attempt)
+            attempt.slot = Slot(self._free_number(), attempt)
             self._slots.append(attempt.slot)
         if attempt.devices:
             self.devices.update(attempt.devices)
         attempt.state = RUNNING
         self.running += 1
         return True
+
+    def _free_number(self) -> int:
+        """The smallest number no slot has: warm processes wait for the next order of theirs."""
+        taken = {slot.number for slot in self._slots}
+        return next(number for number in range(1, len(taken) + 2) if number not in taken)
 
     def _line_up(self, attempt: Attempt) -> bool:
         """Whether the attempt waits behind a short one alike, to take over its cores and memory."""

@@ -264,6 +264,7 @@ class Warm:
         attempt.status = (status & 255) << 8
         attempt.cpu_us, attempt.peak_rss = usage["cpu_us"], usage["peak_rss"]
         attempt.ended = now
+        attempt.known = {}  # they are the host's
         self._sup.finish(attempt, now)
 
     def _discard(self, host: Host) -> None:
