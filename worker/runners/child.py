@@ -34,6 +34,22 @@ def tell(**end: Any) -> None:
         os.close(fd)
 
 
+def flush() -> None:
+    """What the task has printed is out, if it left its stdout open."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def complain(text: str) -> None:
+    """The text is on stderr, if the task left it open."""
+    try:
+        sys.stderr.write(text)
+    except (OSError, ValueError, AttributeError):
+        return
+
+
 def config(message: str) -> int:
     print(message, file=sys.stderr)  # noqa: T201
     tell(status="config", message=message[:MESSAGE_MAX])
@@ -52,8 +68,8 @@ def raised(error: BaseException) -> int:
 
     text = traceback.format_exception(type(error), error, without_us(error.__traceback__))
     whole = "".join(text)
-    sys.stdout.flush()
-    sys.stderr.write(whole)
+    flush()
+    complain(whole)
     last = "".join(traceback.format_exception_only(type(error), error)).strip()
     tell(status="raised", message=f"{last}\n{whole[-2500:]}"[:MESSAGE_MAX], exit_code=1)
     return 1
@@ -66,7 +82,7 @@ def exited(error: SystemExit) -> int:
     if not isinstance(code, int):
         print(code, file=sys.stderr)  # noqa: T201
         code = 1
-    sys.stdout.flush()
+    flush()
     tell(status="exited", exit_code=code & 255)
     return code & 255
 
@@ -113,7 +129,7 @@ def run_callable(target: str) -> int:
         import asyncio
 
         value = asyncio.run(await_it(value))
-    sys.stdout.flush()
+    flush()
     if value is None:
         tell(status="returned")
         return 0
@@ -145,7 +161,7 @@ def run_script(target: str, folder: str) -> int:
     sys.argv = [path]
     sys.path[0] = os.path.dirname(os.path.abspath(path))
     runpy.run_path(path, run_name="__main__")
-    sys.stdout.flush()
+    flush()
     tell(status="returned")
     return 0
 
