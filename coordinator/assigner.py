@@ -83,7 +83,7 @@ class Assigner:
     # -- durations ---------------------------------------------------------------------------------
     def learn(self, spec: TaskSpec, duration_us: int) -> None:
         """Remember how long such a task took."""
-        kind = spec.target or spec.command[0]
+        kind = _kind(spec)
         mean = self._kinds.get(kind)
         if mean is None:
             if len(self._kinds) >= KINDS_MAX:
@@ -96,7 +96,7 @@ class Assigner:
         if group.finishes:
             return group.mean_us
         spec = group.spec
-        return self._kinds.get(spec.target or spec.command[0])
+        return self._kinds.get(_kind(spec))
 
     # -- giving ------------------------------------------------------------------------------------
     def assign(self, busy: Iterable[str]) -> tuple[dict[str, Letter], list[Lane]]:
@@ -261,3 +261,10 @@ class Assigner:
             mean = self._mean_us(attempt.task.group)
             expected_us += STEAL_WORTH_US if mean is None else mean
         return queued if expected_us >= STEAL_WORTH_US else []
+
+
+def _kind(spec: TaskSpec) -> str:
+    """What tasks that last about as long have in common."""
+    if spec.runner == "pytest":
+        return f"pytest {spec.history or spec.directory or spec.bundle}"
+    return spec.target or spec.command[0]
