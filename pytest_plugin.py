@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .core.config import Config
-    from .core.pool_file import PoolFile
     from .tui.pytest.session import Session
 
 _SPLIT_HELP = (
@@ -73,14 +71,7 @@ def pytest_load_initial_conftests(
         return
     from .tui.pytest.session import begin
 
-    begin(early_config, args, _local_pool)
-
-
-def _local_pool(config: Config, workers: int | None) -> PoolFile:
-    """The pool of this machine runs; it ends with this process unless it was there before."""
-    from .core.pool_file import read_pool_file
-
-    return read_pool_file(config.data_dir)
+    begin(early_config, args)
 
 
 def pytest_configure(config: pytest.Config) -> None:

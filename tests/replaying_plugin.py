@@ -21,7 +21,7 @@ class ReplayedLink:
 
     run = None
 
-    def __init__(self, wishes: Any, place: Any, local_pool: Any) -> None:
+    def __init__(self, wishes: Any, place: Any) -> None:
         self.wishes, self.place = wishes, place
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.work: Future[Any] = Future()

@@ -33,7 +33,9 @@ def _task(token: str) -> str:
 class Follower:
     """Between the view of the run and whoever shows it; `tell` gets every fact, in order."""
 
-    def __init__(self, planner: Planner, tell: Callable[[Seen], None]) -> None:
+    def __init__(
+        self, planner: Planner, files: Sequence[str], tell: Callable[[Seen], None]
+    ) -> None:
         self.planner = planner
         self.fresh: list[Shard] = []
         """Shards to be submitted."""
@@ -49,6 +51,8 @@ class Follower:
         self.hopeless = ""
         """Why no shard can be run at all, once one was refused for that."""
         self._tell = tell
+        self._open: dict[str, tuple[int, tuple[str, ...]] | None] = dict.fromkeys(files)
+        """Files that are not complete: cases left and all ids, once it was collected."""
         self._ends: dict[str, e.AttemptFinished] = {}
         self._worker_of: dict[str, str] = {}
         self._verdicts: dict[str, str] = {}
@@ -94,7 +98,11 @@ class Follower:
     def lost_cases(self) -> list[FileLost]:
         """What never gave a result, with the last reason known."""
         reason = self.hopeless or next(reversed(self._messages.values()), "no worker ran it")
-        return [FileLost(file, tuple(ids), reason) for file, ids in self.planner.lost.items()]
+        lost = dict(self.planner.lost)
+        for file, known in self._open.items() if self.hopeless else ():
+            ids = known[1] if known is not None else ()
+            lost[file] = [each for each in ids if each not in self._verdicts]
+        return [FileLost(file, tuple(ids), reason) for file, ids in lost.items()]
 
     # -- cases ---------------------------------------------------------------------------------
     def _case(self, worker: str, task: str, case: Any) -> None:
@@ -105,6 +113,8 @@ class Follower:
             return
         self._verdicts[case.id] = verdict
         file = case.id.partition("::")[0]
+        if first:
+            self._count(file, case.id)
         shards = self._shards_of.setdefault(file, set())
         shards.add(task)
         detail = _details.decode(case.detail) if case.detail else None
@@ -121,7 +131,20 @@ class Follower:
             )
         )
 
+    def _count(self, file: str, case_id: str) -> None:
+        known = self._open.get(file)
+        if case_id == file:
+            self._open.pop(file, None)
+        elif known is not None:
+            self._open[file] = (known[0] - 1, known[1])
+            if known[0] <= 1:
+                del self._open[file]
+
     def _collected(self, worker: str, task: str, event: e.CasesCollected) -> None:
+        if event.file in self._open and self._open[event.file] is None:
+            self._open[event.file] = (event.selected, tuple(event.ids))
+            if not event.selected:
+                del self._open[event.file]
         self.planner.on_collected(task, event.file, event.ids, event.selected, scoped=event.scoped)
         self._tell(
             FileSeen(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,13 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from .options import Wishes
 
 if TYPE_CHECKING:
-    from ...core.config import Config
-    from ...core.pool_file import PoolFile
     from .pool_run import PoolRun
     from .seen import Seen
 
-LocalPool = Callable[["Config", "int | None"], "PoolFile"]
-"""Starts or finds the pool of this machine, with so many workers; blocks."""
 CLOSE_S = 5.0
 """How long the end of pytest waits for the run to be closed on the pool."""
 
@@ -51,8 +46,8 @@ class Place(NamedTuple):
 class Link:
     """One run on the pool, as the main thread sees it."""
 
-    def __init__(self, wishes: Wishes, place: Place, local_pool: LocalPool) -> None:
-        self.wishes, self.place, self.local_pool = wishes, place, local_pool
+    def __init__(self, wishes: Wishes, place: Place) -> None:
+        self.wishes, self.place = wishes, place
         self.inbox: queue.SimpleQueue[Seen] = queue.SimpleQueue()
         """Facts in order; the last one is `Ended`."""
         self.work: Future[Work] = Future()

@@ -24,9 +24,11 @@ from ...core.follow import RunView
 from ...core.ids import random_id, to_name
 from ...core.model import Requirement, TaskSpec
 from ...core.open_run import OpenRun
+from ...core.pool_process import PoolInUse
 from ...core.run_reader import RunReader
 from ...core.shard_files import SplitMode
 from ...core.shards import Planner
+from ..leader import demand_leader
 from .code_state import code_roots, code_state
 from .follower import Follower
 from .options import shell_variables
@@ -91,18 +93,21 @@ class PoolRun:
     @asynccontextmanager
     async def _connected(self, config: Config) -> AsyncIterator[tuple[Client, bool]]:
         """(a client, whether its pool is on this machine); the pool is started where none runs."""
-        local = config.server is None
-        if local:
-            found = await asyncio.to_thread(self.link.local_pool, config, self.wishes.workers)
+        if config.server is not None:
+            async with open_client(config, name="dtf-pytest") as client:
+                await demand_leader(client)
+                yield client, False
+            return
+        pool = PoolInUse(config, self.wishes.workers)
+        try:
+            found = await asyncio.to_thread(pool.wait)
             config = msgspec.structs.replace(
                 config, server=found.url, user=found.user, password=found.password
             )
-        async with open_client(config, name="dtf-pytest") as client:
-            if not local:
-                from ..leader import demand_leader
-
-                await demand_leader(client)
-            yield client, local
+            async with open_client(config, name="dtf-pytest") as client:
+                yield client, True
+        finally:
+            pool.release(0)  # it ends by itself, and nobody waits for that
 
     async def _code(self, local: bool) -> str:
         """What the state of the code here is; "" where a bundle says it."""
@@ -204,7 +209,7 @@ class PoolRun:
             selected=work.selected,
             split=cast("SplitMode", split),
         )
-        follower = self.follower = Follower(planner, self._tell)
+        follower = self.follower = Follower(planner, work.files, self._tell)
         run = OpenRun(
             client,
             publisher=client.config.publisher,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .conftests import spare
-from .link import Link, LocalPool, Place, Work
+from .link import Link, Place, Work
 from .options import demand_possible, read_wishes, wanted, worker_args
 
 if TYPE_CHECKING:
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
     from .feeding import Feeding
 
 
-def begin(config: pytest.Config, args: Sequence[str], local_pool: LocalPool) -> None:
+def begin(config: pytest.Config, args: Sequence[str]) -> None:
     """This pytest run goes to the pool, unless its options are about this process alone.
 
-    `args` is the whole effective command line, `local_pool` starts or finds the pool of this
-    machine. Raises `pytest.UsageError`.
+    `args` is the whole effective command line. Raises `pytest.UsageError`.
     """
     if not wanted(config.known_args_namespace):
         return
     demand_possible(config.known_args_namespace, args)
     wishes = read_wishes(config)
     spare(config.pluginmanager)
-    link = Link(wishes, Place(config.invocation_params.dir, config.rootpath), local_pool)
+    link = Link(wishes, Place(config.invocation_params.dir, config.rootpath))
     config.pluginmanager.register(Session(config, link, list(args)), "dtf-session")
     link.start()
 
