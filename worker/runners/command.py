@@ -20,7 +20,7 @@ PARAMS_BYTES_MAX = 96 * 1024
 def spec_refusal(spec: TaskSpec) -> str | None:
     """Why this specification can never run here, whatever the parameters."""
     problem = spec_problem(spec)
-    if problem is None and spec.isolation == "none":
+    if problem is None and spec.runner == "python" and spec.isolation == "none":
         if spec.env:
             problem = "isolation 'none' cannot set 'env'; use isolation 'process'"
         elif spec.artifacts:
