@@ -12,6 +12,10 @@ def main() -> int:
 
         sys.stdout.write(f"dtf {__version__}\n")
         return 0
+    if "up" in sys.argv[1:] and not {"--detach", "--help", "-h"} & set(sys.argv):
+        from . import crew
+
+        crew.first = crew.Crew()  # its imports take as long as ours
     from .cli import run_command_line
 
     status = run_command_line(sys.argv[1:])

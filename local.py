@@ -9,21 +9,17 @@ before it closes. The same code against `--server` needs nothing of this file.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
-from cyclopts import Parameter
 
-from .core.children import Process, end, spawn
-from .core.errors import DtfError, ServerUnavailable
+from .core.errors import ServerUnavailable
 from .core.pool_file import (
     POOL_FILE,
     PoolFile,
@@ -32,32 +28,42 @@ from .core.pool_file import (
     write_pool_file,
 )
 from .core.pool_lock import PoolLock
+from .core.pool_process import LOOK_S as START_LOOK_S
+from .core.pool_process import START_LIMIT_S, PoolInUse
 from .core.session import current
+from .crew import Crew
+from .services import Services, running_services
 from .tui.console import say, warn
 from .tui.formats import plural
-from .tui.interrupts import on_signals
-from .tui.sizing import share_of, worker_count
+from .tui.sizing import worker_count
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
-    from .core.adapters.jetstream import JetStreamLog
     from .core.adapters.nats_client import Connection
     from .core.client import Client
     from .core.config import Config
     from .core.server import EmbeddedServer
-    from .projections.projector import Projector
 
 ENTER_LIMIT_S = 60.0
-JOIN_LIMIT_S = 30.0
-CATCH_UP_LIMIT_S = 20.0
-DRAIN_S = 0.5
-"""What workers still run when the pool closes belongs to no command any more."""
-GRACE_S = 3.0
 LOOK_S = 0.05
 SERVER_LOOK_S = 0.5
-RESTARTS_MAX = 3
-"""Restarts of one worker in a pool's life; one that dies more often has a cause to be found."""
+
+
+class IdleStop:
+    """Tells when nobody has used the pool for `limit_s`: no command, and no open run."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.over = asyncio.Event()
+
+    async def watch(self, lock: PoolLock, services: Services) -> None:
+        """Sets `over` in the end."""
+        used = time.time()
+        while not self.over.is_set():
+            await asyncio.sleep(min(1.0, self.limit_s / 10))
+            since = lock.unused_since() if services.idle else None
+            used = time.time() if since is None else max(used, since)
+            if time.time() - used >= self.limit_s:
+                self.over.set()
 
 
 @asynccontextmanager
@@ -98,10 +104,13 @@ async def local_pool(
     port: int | None = None,
     share: bool = True,
     reading: bool = False,
+    idle: IdleStop | None = None,
+    crew: Crew | None = None,
 ) -> AsyncIterator[PoolFile]:
     """The local pool of the data directory runs: ours, or with `share` another process's.
 
-    Raises `ServerUnavailable` when another owns it and does not let us in.
+    `idle` is told when ours is used no more; `crew` is one that was started before. Raises
+    `ServerUnavailable` when another owns the pool and does not let us in.
     """
     lock = PoolLock(config.data_dir)
     try:
@@ -109,13 +118,23 @@ async def local_pool(
         if found is not None:
             yield found
             return
-        async with _own_server(config, port, announced=not reading) as (mine, connection):
+        if not reading and crew is None and workers:
+            crew = Crew()  # what it imports takes as long as everything below
+        async with _own_server(config, port, announced=not reading, standing=not share) as (
+            mine,
+            connection,
+        ):
             if reading:
                 yield mine
                 return
-            async with _own_pool(config, lock, connection, workers):
+            async with _own_pool(
+                config, lock, connection, workers, crew or Crew(wanted=False), idle
+            ):
+                write_pool_file(config.data_dir, msgspec.structs.replace(mine, ready=True))
                 yield mine
     finally:
+        if crew is not None:
+            crew.close()
         lock.close()
 
 
@@ -153,9 +172,38 @@ def _clear(data_dir: Path) -> None:
         ignore.write_text("*\n")  # the history of a project is no part of its working tree
 
 
+async def ensure_pool(
+    config: Config, workers: int | None = None
+) -> tuple[PoolFile, Callable[[], Awaitable[None]]]:
+    """The local pool of the configuration, ready for submissions, and what lets go of it.
+
+    One that runs is used and stays. Else `dtf up` is started as a child; it ends with `release`,
+    and with this process, however that ends. `workers`: of a pool that is started; None: as
+    configured. Raises `ServerUnavailable` when it cannot start. `core/pool_process.py` is the same
+    without an event loop.
+    """
+    use = PoolInUse(config, workers)
+
+    async def release() -> None:
+        await anyio.to_thread.run_sync(use.release)
+
+    try:
+        with anyio.fail_after(START_LIMIT_S):
+            while True:
+                found = use.look()
+                if found is not None:
+                    return found, release
+                await asyncio.sleep(START_LOOK_S)
+    except BaseException as error:
+        use.release(0)
+        if isinstance(error, TimeoutError):
+            raise ServerUnavailable(f"no pool was ready on {config.data_dir}") from error
+        raise
+
+
 @asynccontextmanager
 async def _own_server(
-    config: Config, port: int | None, *, announced: bool
+    config: Config, port: int | None, *, announced: bool, standing: bool
 ) -> AsyncIterator[tuple[PoolFile, Connection]]:
     """The server runs with the pool's log on it; others find it when it is `announced`."""
     from .core.adapters.nats_client import connect
@@ -172,6 +220,8 @@ async def _own_server(
                 password=server.password,
                 pid=os.getpid(),
                 started=time.time(),
+                ready=not announced,
+                standing=standing,
             )
             if announced:
                 write_pool_file(config.data_dir, found)
@@ -195,11 +245,18 @@ async def _keep_server(server: EmbeddedServer) -> None:
 
 @asynccontextmanager
 async def _own_pool(
-    config: Config, lock: PoolLock, connection: Connection, workers: int
+    config: Config,
+    lock: PoolLock,
+    connection: Connection,
+    workers: int,
+    crew: Crew,
+    idle: IdleStop | None,
 ) -> AsyncIterator[None]:
     """Every part started in order, stopped in the opposite order."""
-    async with _services(config, connection, workers) as services:
+    async with running_services(config, connection, workers, crew) as services:
         try:
+            if idle is not None:
+                services.group.start_soon(idle.watch, lock, services, name="idle")
             yield
         except Exception:
             await _leave(lock, services)
@@ -216,180 +273,3 @@ async def _leave(lock: PoolLock, services: Services) -> None:
             say("Another dtf uses this pool; waiting for it (Ctrl-C ends both).", style="dim")
         await asyncio.sleep(4 * LOOK_S)
     await services.close()
-
-
-@asynccontextmanager
-async def _services(
-    config: Config, connection: Connection, workers: int
-) -> AsyncIterator[Services]:
-    """Coordinator, projector, query service and workers run; cancelled and killed at the end."""
-    async with anyio.create_task_group() as group:
-        services = Services(config, connection, workers)
-        try:
-            await services.start(group)
-            yield services
-        finally:
-            with anyio.CancelScope(shield=True):
-                services.closing = True
-                await end(services.children, 0, 0)
-            group.cancel_scope.cancel()
-
-
-class Services:
-    """What runs beside the server."""
-
-    def __init__(self, config: Config, connection: Connection, workers: int) -> None:
-        self.config = config
-        self.connection = connection
-        self.workers = workers
-        self.children: list[Process] = []
-        self.closing = False
-        self._projector: Projector | None = None
-        self._awaited: set[str] = set()
-        """Workers that have not joined yet."""
-
-    async def start(self, group: TaskGroup) -> None:
-        """A leader decides, the projector writes, every worker has joined."""
-        from .coordinator.process import GC_THRESHOLD
-        from .coordinator.service import Coordinator
-        from .core.adapters.jetstream import JetStreamLog
-        from .core.subjects import Subjects
-        from .projections.database import database_path
-        from .projections.projector import Projector
-        from .projections.service import QueryService
-
-        gc.set_threshold(GC_THRESHOLD, 50, 100)
-        subjects = Subjects(self.config.pool)
-        log = JetStreamLog(self.connection, subjects.log_stream)
-        telemetry = JetStreamLog(self.connection, subjects.telemetry_stream)
-        before = (await log.tail()).last
-        coordinator = Coordinator.connected(self.connection, self.config.pool, "local")
-        group.start_soon(coordinator.run, name="coordinator")
-        database = database_path(self.config.data_dir, self.config.pool, local=True)
-        self._projector = Projector(log, telemetry, database, self.config.pool)
-        group.start_soon(self._projector.run, name="projector")
-        queries = QueryService(self.connection, self._projector)
-        group.start_soon(queries.run, name="queries")
-        names = [f"{self.config.worker[:60]}-{number + 1}" for number in range(self.workers)]
-        self._awaited = set(names)
-        for name in names:
-            group.start_soon(self._keep_worker, name, name == names[0], name=f"worker {name}")
-        await self._joined(log, subjects.worker("*"), before)
-
-    async def close(self) -> None:
-        """Workers have left in order, and the history holds everything up to now."""
-        self.closing = True
-        await end(self.children, DRAIN_S, GRACE_S)
-        await self._caught_up()
-
-    async def _joined(self, log: JetStreamLog, subject: str, after: int) -> None:
-        """Every awaited worker has joined after `after`; raises when one does not in time."""
-        if not self._awaited:
-            return
-        with anyio.move_on_after(JOIN_LIMIT_S):
-            async with aclosing(log.read([subject], after, name="dtf-local")) as batches:
-                async for messages in batches:
-                    self._awaited -= {each.subject.rpartition(".")[2] for each in messages}
-                    if not self._awaited:
-                        return
-        raise DtfError(
-            f"workers {', '.join(sorted(self._awaited))} did not start within {JOIN_LIMIT_S:.0f} s",
-            remedy=f"Read their logs in {self.config.data_dir / 'workers'}.",
-        )
-
-    async def _keep_worker(self, name: str, detect: bool) -> None:
-        """The worker runs; started again when it dies by itself, some times.
-
-        Raises `DtfError` when it could never join; without one of several workers a pool goes on.
-        """
-        home = self.config.data_dir / "workers" / name
-        argv, env = worker_command(self.config, name, self.workers, detect=detect)
-        log_file = home.with_suffix(".log")
-        for attempt in range(RESTARTS_MAX + 1):
-            process = await spawn(argv, env, home, log_file)
-            self.children.append(process)
-            code = await process.wait()
-            if self.closing:
-                return
-            self.children.remove(process)
-            if attempt < RESTARTS_MAX and name not in self._awaited:
-                warn(f"worker {name} ended with {code} and is started again; see {log_file}")
-            await asyncio.sleep(0.1 * 2**attempt)
-        if name in self._awaited:
-            raise DtfError(
-                f"worker {name} does not start: {_last_line(log_file)}", remedy=f"See {log_file}."
-            )
-        warn(f"worker {name} ended {RESTARTS_MAX + 1} times; it is not started again")
-
-    async def _caught_up(self) -> None:
-        """The projector has written the last event of the log, or its time is up."""
-        from .core.adapters.jetstream import JetStreamLog
-        from .core.subjects import Subjects
-
-        log = JetStreamLog(self.connection, Subjects(self.config.pool).log_stream)
-        last = (await log.tail()).last
-        if self._projector is not None:
-            with anyio.move_on_after(CATCH_UP_LIMIT_S):
-                await self._projector.reached(last)
-
-
-def _last_line(file: Path) -> str:
-    """What a process said last."""
-    lines = file.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
-
-
-def worker_command(
-    config: Config, name: str, workers: int, *, detect: bool
-) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of one worker of the local pool, with its share of the machine.
-
-    Accelerators are detected by one of the workers only: a device belongs to one agent.
-    """
-    cpu_milli, memory = share_of(workers)
-    argv = [sys.executable, "-m", "dtf.worker", "run", "--name", name]
-    argv += ["--cpus", f"{cpu_milli / 1000:g}", "--memory", str(memory)]
-    argv += [] if detect else ["--no-detect"]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("DTF_")}
-    kept = ("DTF_NATS_SERVER", "DTF_TRACE")
-    env |= {key: os.environ[key] for key in kept if key in os.environ}
-    env |= {
-        "DTF_SERVER": "local",
-        "DTF_DATA_DIR": str(config.data_dir),
-        "DTF_POOL": config.pool,
-        "DTF_WORKER": name,
-    }
-    return argv, env
-
-
-async def up(
-    *,
-    workers: Annotated[int | None, Parameter(name=["--workers", "-n"])] = None,
-    port: int | None = None,
-) -> int:
-    """Run a whole pool on this machine until Ctrl-C.
-
-    Parameters
-    ----------
-    workers
-        Worker processes; 0 for none of ours (join others with `dtf-worker run`).
-    port
-        Port of the server on 127.0.0.1; a free one without it.
-    """
-    config = current().config
-    count = worker_count(workers if workers is not None else config.workers, 0, 0)
-    async with local_pool(config, workers=count, port=port, share=False) as pool:
-        say(f"dtf is up: {plural(count, 'worker')} at {pool.url}, data in {config.data_dir}")
-        say("  in this directory: dtf run suite.toml, dtf status")
-        say(f"  anywhere else:     the same with --data-dir {config.data_dir}")
-        say("Ctrl-C stops it.", style="dim")
-        await _until_told()
-        say("Stopping ...", style="dim")
-    return 0
-
-
-async def _until_told() -> None:
-    """Returns at the first SIGINT or SIGTERM; the next one acts as usual."""
-    told = asyncio.Event()
-    with on_signals(told.set):
-        await told.wait()

@@ -14,9 +14,22 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 PR_SET_PDEATHSIG = 1
 Process = asyncio.subprocess.Process
+
+
+class Child(Protocol):
+    """A process that leads a group of its own, however it was started."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    async def wait(self) -> int: ...
 
 
 async def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> Process:
@@ -35,11 +48,11 @@ async def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Pat
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(),
         )
 
 
-async def end(processes: Sequence[Process], soft_s: float, hard_s: float) -> None:
+async def end(processes: Sequence[Child], soft_s: float, hard_s: float) -> None:
     """All have ended: asked (SIGTERM), asked again after `soft_s`, and `hard_s` later their whole
     groups are killed. With 0 for both they are killed at once.
     """
@@ -55,7 +68,7 @@ async def end(processes: Sequence[Process], soft_s: float, hard_s: float) -> Non
         await process.wait()
 
 
-async def _wait(processes: Sequence[Process], limit_s: float) -> None:
+async def _wait(processes: Sequence[Child], limit_s: float) -> None:
     """All have ended, or the time is up."""
     waits = [asyncio.ensure_future(process.wait()) for process in processes]
     if waits:
@@ -64,7 +77,7 @@ async def _wait(processes: Sequence[Process], limit_s: float) -> None:
             wait.cancel()
 
 
-def kill_group(pid: int, process: Process) -> None:
+def kill_group(pid: int, process: Child) -> None:
     """Nothing of the process's group lives any more."""
     if sys.platform == "win32":
         with contextlib.suppress(ProcessLookupError):
@@ -74,7 +87,7 @@ def kill_group(pid: int, process: Process) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """For the child, between fork and exec (Linux only)."""
     if sys.platform != "linux":
         return None

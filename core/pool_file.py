@@ -9,6 +9,7 @@ has stopped. A file left behind by a kill is recognised by its process being gon
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,10 @@ class PoolFile(msgspec.Struct, frozen=True, kw_only=True):
     """Process that owns the pool."""
     started: float = 0.0
     """When it started (Unix seconds); for people."""
+    ready: bool = True
+    """Its workers have joined."""
+    standing: bool = False
+    """It belongs to `dtf up`, not to a command that ends by itself."""
 
     def __repr__(self) -> str:
         return f"PoolFile(url={self.url!r}, pid={self.pid})"
@@ -75,6 +80,16 @@ def read_pool_file(data_dir: Path) -> PoolFile:
 
 def _lives(pid: int) -> bool:
     """Whether a process of that id runs (maybe another one: a connection then fails)."""
-    import psutil
+    if sys.platform == "win32":
+        import psutil
 
-    return pid > 0 and psutil.pid_exists(pid)
+        return pid > 0 and psutil.pid_exists(pid)
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return pid < 2**31
+    return True

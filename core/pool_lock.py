@@ -9,6 +9,7 @@ closes, so that nobody enters a pool that is going, and for a reader that runs t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,22 @@ class PoolLock:
 
     def share(self) -> bool:
         """True when the owner cannot close the pool any more until `close`."""
-        return self._take(USERS, shared=True)
+        if not self._take(USERS, shared=True):
+            return False
+        with contextlib.suppress(OSError):
+            os.utime(self.data_dir / USERS)
+        return True
+
+    def unused_since(self) -> float | None:
+        """For the owner: when somebody last began to use the pool (Unix seconds), if nobody does
+        now; else None."""
+        if not self._take(USERS, shared=False):
+            return None
+        file = self._held.pop(USERS)
+        try:
+            return os.fstat(file).st_mtime
+        finally:
+            os.close(file)
 
     def seal(self) -> bool:
         """For the owner: True when nobody uses the pool, and nobody can begin to."""

@@ -48,6 +48,8 @@ class QueryService:
         self._turn = asyncio.Semaphore(QUERIES_AT_ONCE)
         self._asked = 0
         self._group: anyio.abc.TaskGroup | None = None
+        self.listening = asyncio.Event()
+        """Set once no request can be missed."""
 
     async def run(self) -> None:
         """Answer until cancelled; queries that run then are interrupted."""
@@ -55,6 +57,7 @@ class QueryService:
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
+                self.listening.set()
                 await anyio.sleep_forever()
         finally:
             self._group = None

@@ -17,7 +17,7 @@ def main() -> int:
     from cyclopts import App, CycloptsError
 
     from ..core.errors import DtfError
-    from ..core.exit_codes import ExitCode, code_for_error
+    from ..core.exit_codes import ExitCode
     from .commands import worker_run
 
     app = App(
@@ -33,9 +33,9 @@ def main() -> int:
     except CycloptsError:
         return ExitCode.USAGE
     except DtfError as error:
-        remedy = f" {error.remedy}" if error.remedy else ""
-        sys.stderr.write(f"error: {error}.{remedy}\n".replace("..", "."))
-        return code_for_error(error)
+        from .process import said
+
+        return said(error)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import msgspec
 
 from ..core.adapters.nats_client import connect
 from ..core.config import load_config
-from ..core.exit_codes import ExitCode
+from ..core.errors import DtfError
+from ..core.exit_codes import ExitCode, code_for_error
 from ..core.loop import run_async
 from .agent import Agent
 from .options import WorkerOptions
@@ -56,6 +57,13 @@ def run_process(
         return code
     logging.shutdown()
     return code
+
+
+def said(error: DtfError) -> int:
+    """The error is on stderr, one sentence with its remedy; the exit code for it."""
+    remedy = f" {error.remedy}" if error.remedy else ""
+    sys.stderr.write(f"error: {error}.{remedy}\n".replace("..", "."))
+    return code_for_error(error)
 
 
 async def serve(config: Config, options: Mapping[str, Any]) -> int:
