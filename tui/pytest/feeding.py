@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import queue
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ...core.errors import DtfError
+from .discovery import Found
 from .link import Link
 from .live import LiveLines
 from .remarks import Remarks
@@ -32,9 +34,12 @@ _SORTED = ("failed", "error", "skipped", "xfailed", "xpassed", "warnings")
 class Feeding:
     """One run loop. `run` ends as pytest's own loop does."""
 
-    def __init__(self, session: pytest.Session, link: Link, files: list[str]) -> None:
+    def __init__(self, session: pytest.Session, link: Link, found: Found) -> None:
+        files = found.files
         self.session, self.config, self.link = session, session.config, link
         self.remarks = Remarks()
+        self._asked = {file: tuple(ids) for file, ids in found.selected.items()}
+        """Node ids of files that are asked for in part."""
         self._hook = session.config.hook
         self._terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
         self._live = LiveLines(self._terminal)
@@ -47,7 +52,7 @@ class Feeding:
         """Files nobody collected yet."""
         self._places: dict[str, tuple[int, int, int]] = {}
         self._shown = 0
-        self._began_s = time.monotonic()
+        self._first_s: float | None = None
         self._holding = True
         self._ended: Ended | None = None
         self._broken_s: float | None = None
@@ -100,6 +105,8 @@ class Feeding:
         if case.id == file or (case.detail is not None and case.detail.collect is not None):
             self._collection(case, file)
             return
+        if self._first_s is None:
+            self._first_s = time.monotonic()
         self.remarks.case(case)
         self._turns.add(file, case)
         left = self._left.get(file)
@@ -125,9 +132,15 @@ class Feeding:
         if seen.file in self._counts:
             return
         if seen.deselected and self._terminal is not None:
-            self._terminal._add_stats("deselected", [None] * seen.deselected)
-        self._left[seen.file] = seen.selected
-        self._collected(seen.file, seen.selected)
+            self._terminal._add_stats(
+                "deselected", [SimpleNamespace(nodeid=seen.file)] * seen.deselected
+            )
+        selected, asked = seen.selected, self._asked.get(seen.file)
+        if asked is not None and seen.ids:
+            heads = tuple(each + mark for each in asked for mark in ("::", "["))
+            selected = sum(each in asked or each.startswith(heads) for each in seen.ids)
+        self._left[seen.file] = selected
+        self._collected(seen.file, selected)
 
     def _collected(self, file: str, selected: int) -> None:
         self._counts.setdefault(file, selected)
@@ -154,7 +167,8 @@ class Feeding:
         over = self._ended is not None
         if over:
             self._turns.close_all()
-        if self._holding and self._pending and not over and now_s - self._began_s < HOLD_S:
+        waited_s = now_s - (now_s if self._first_s is None else self._first_s)
+        if self._holding and self._pending and not over and waited_s < HOLD_S:
             return
         self._holding = False
         if self._broken_s is not None:
@@ -208,7 +222,14 @@ class Feeding:
         if ended.problem is not None:
             self._raise(ended.problem)
         if ended.missing:
-            raise pytest.UsageError(*(f"not found: {each}" for each in ended.missing))
+            raise pytest.UsageError(*map(self._not_found, ended.missing))
+
+    def _not_found(self, name: str) -> str:
+        """What pytest says of a node that its file does not have."""
+        file = name.partition("::")[0]
+        path = self.config.rootpath / file
+        module = f"<Module {path.name}>"
+        return f"not found: {self.config.rootpath / name}\n(no match in any of [{module}])"
 
     def _raise(self, problem: BaseException) -> None:
         """What broke the run ends pytest: our errors with their remedy, others with a traceback."""

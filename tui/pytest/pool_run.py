@@ -267,9 +267,16 @@ class PoolRun:
         while follower.fresh:
             shards, follower.fresh = follower.fresh, []
             self.shards += len(shards)
-            tasks = await run.add(spec, [{**each.params, **common} for each in shards])
+            tasks = await run.add(spec, [self._params(each.params, common) for each in shards])
             for shard, task in zip(shards, tasks, strict=True):
                 follower.bind(shard, task)
+
+    def _params(self, shard: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+        """The parameters of one task; ids are wanted where a part of a file was asked for."""
+        selected = self.link.work.result().selected
+        if any(file["path"] in selected for file in shard["files"]):
+            common = {**common, "ids_wanted": True}
+        return {**shard, **common}
 
     async def _close_hosts(self, run: OpenRun, spec: TaskSpec, follower: Follower) -> None:
         """Session fixtures that are still set up are torn down where they are."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from _pytest.nodeid import NodeId
+from _pytest.reports import CollectErrorRepr
 
 from .seen import CaseSeen, Detail, Warned
 
@@ -111,6 +112,8 @@ def collect_report(case: CaseSeen, config: pytest.Config) -> pytest.CollectRepor
     if detail is not None and detail.collect is not None:
         report: pytest.CollectReport = from_serialised(config, detail.collect)
         report.result = report.result or []
+        if isinstance(report.longrepr, str):  # short texts are serialised without their kind
+            report.longrepr = CollectErrorRepr(report.longrepr)
         return report
     if case.verdict == "skipped":
         reason = (case.id, 1, f"Skipped: {case.message}")
@@ -120,8 +123,6 @@ def collect_report(case: CaseSeen, config: pytest.Config) -> pytest.CollectRepor
 
 def failed_collection(file: str, message: str) -> pytest.CollectReport:
     """A file that no worker gave cases of, and why."""
-    from _pytest.reports import CollectErrorRepr
-
     return pytest.CollectReport(file, "failed", CollectErrorRepr(message), [])
 
 

@@ -83,7 +83,7 @@ class Session:
             return True
         from .feeding import Feeding
 
-        self.feeding = Feeding(session, self.link, self.found.files)
+        self.feeding = Feeding(session, self.link, self.found)
         self.feeding.run()
         return True
 

@@ -107,9 +107,13 @@ class Shard:
         ids, excluded = entry.get("ids"), entry.get("not")
         if ids is not None:
             wanted = {wire_id(name) for name in ids}
-            pairs = [pair for pair in pairs if pair[1] in wanted]
-            there = {wired for _, wired in pairs}
-            self.missing.extend(name for name in ids if wire_id(name) not in there)
+            above = tuple(wanted.difference(wired for _, wired in pairs))
+            heads = tuple(name + mark for name in above for mark in ("::", "["))
+            pairs = [pair for pair in pairs if pair[1] in wanted or pair[1].startswith(heads)]
+            there = [wired for _, wired in pairs if wired not in wanted]
+            for name in above:  # of a class or function, whose cases are wanted
+                if not any(wired.startswith((f"{name}::", f"{name}[")) for wired in there):
+                    self.missing.append(name)
         if excluded:
             unwanted = {wire_id(name) for name in excluded}
             pairs = [pair for pair in pairs if pair[1] not in unwanted]
