@@ -38,7 +38,7 @@ async def up(
     *,
     workers: Annotated[int | None, Parameter(name=["--workers", "-n"])] = None,
     port: int | None = None,
-    detach: bool = False,
+    detach: Annotated[bool, Parameter(negative="")] = False,
     idle_stop: str | None = None,
 ) -> int:
     """Run a whole pool on this machine until Ctrl-C or `dtf down`.

@@ -36,6 +36,7 @@ def worker_run(
     detect: bool = True,
     prefetch: int = 512,
     drain_timeout: float | None = None,
+    patience: float = 60.0,
     output_limit: str | None = None,
     artifact_limit: str | None = None,
     scratch_limit: str | None = None,
@@ -83,6 +84,8 @@ def worker_run(
         Most assignments to queue here beyond those that run.
     drain_timeout
         Seconds that running attempts may take after SIGTERM; default: what their limits allow.
+    patience
+        Seconds to wait at the start for a pool that does not exist yet.
     output_limit
         Output kept of one attempt (default 64M); the rest is read and thrown away.
     artifact_limit
@@ -111,6 +114,10 @@ def worker_run(
     }
     if prefetch < 0 or prefetch > 4096:
         raise InvalidConfig(f"--prefetch {prefetch} is not between 0 and 4096")
+    if not 0 <= patience <= 86_400:
+        raise InvalidConfig(
+            f"--patience {patience:g} is not between 0 and 86400 seconds", remedy="Such as 60."
+        )
     given: dict[str, Any] = {
         "labels": labels(label or []),
         "hardware": tuple(hardware_name(text) for text in words(hardware or [])),
@@ -128,7 +135,14 @@ def worker_run(
     from .process import run_process
 
     options = {key: value for key, value in given.items() if value is not None}
-    return run_process(flags, options, with_parent=with_parent, json=json, verbose=verbose)
+    return run_process(
+        flags,
+        options,
+        patience_s=patience,
+        with_parent=with_parent,
+        json=json,
+        verbose=verbose,
+    )
 
 
 def words(texts: list[str]) -> list[str]:

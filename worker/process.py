@@ -24,6 +24,7 @@ from ..core.exit_codes import ExitCode, code_for_error
 from ..core.loop import run_async
 from .agent import Agent
 from .options import WorkerOptions
+from .waiting import PATIENCE_S, pool_there
 
 if TYPE_CHECKING:
     from ..core.config import Config
@@ -39,6 +40,7 @@ def run_process(
     flags: Mapping[str, Any],
     options: Mapping[str, Any],
     *,
+    patience_s: float = PATIENCE_S,
     with_parent: bool = False,
     json: bool = False,
     verbose: bool = False,
@@ -52,7 +54,7 @@ def run_process(
     config = load_config(flags)
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(GC_THRESHOLD, 50, 100)
-    code: int = run_async(serve(config, options))
+    code: int = run_async(serve(config, options, patience_s))
     if code == ExitCode.PASSED:
         return code
     logging.shutdown()
@@ -66,13 +68,14 @@ def said(error: DtfError) -> int:
     return code_for_error(error)
 
 
-async def serve(config: Config, options: Mapping[str, Any]) -> int:
-    """Connect and work until the agent ends."""
+async def serve(config: Config, options: Mapping[str, Any], patience_s: float = PATIENCE_S) -> int:
+    """Connect and work until the agent ends. Raises `ServerUnavailable` when there is no pool."""
     all_options = WorkerOptions(
         **{"name": config.worker, "pool": config.pool, "data_dir": config.data_dir, **options}
     )
     connection = await connect(config.nats_options(f"dtf-worker.{all_options.name}"))
     try:
+        await pool_there(connection, all_options.pool, patience_s)
         agent = Agent(connection, all_options)
         stop_on_signals(agent)
         gc.freeze()

@@ -247,3 +247,43 @@ async def test_it_ends_with_its_parent_when_asked_to(pool: Pool, tmp_path: Path)
     parent.kill()
     await pool.until(lambda: pool.told(e.WorkerLeft))
     await gone(pid)
+
+
+async def early_worker(server: EmbeddedServer, folder: Path, *options: str) -> Process:
+    """A worker on a server that has no pool yet."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "dtf.worker", "run", "--name", "w1", "--data-dir",
+        str(folder / "data"), "--no-detect", *options,
+        env={**os.environ, "DTF_SERVER": server.url, "DTF_USER": server.user,
+             "DTF_PASSWORD": server.password},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+async def test_without_a_pool_a_worker_waits_a_while_and_names_the_remedy(tmp_path: Path) -> None:
+    async with EmbeddedServer(tmp_path / "server") as server:
+        code, said = await end_of(await early_worker(server, tmp_path, "--patience", "0.5"))
+        assert code == 3
+        assert "there is no pool 'main'" in said
+        assert "`dtf pool init`" in said
+
+
+async def test_a_worker_that_came_before_its_pool_joins_it(tmp_path: Path) -> None:
+    async with EmbeddedServer(tmp_path / "server") as server:
+        process = await early_worker(server, tmp_path)
+        connection = await connect(server.options("test"))
+        try:
+            assert process.stderr is not None
+            async with asyncio.timeout(LIMIT_S):
+                while b"waiting for pool main" not in (line := await process.stderr.readline()):
+                    assert line, "it says that it waits"
+            await init_pool(connection, "main")
+            pool = Pool(server, connection, tmp_path)
+            pool.processes.append(process)
+            await pool.joined()
+            await pool.close()
+        finally:
+            await connection.aclose()
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
