@@ -217,7 +217,7 @@ class Feeding:
             raise session.Interrupted(f"{errors} error{'s' * (errors != 1)} during collection")
         ended = self._ended
         assert ended is not None
-        session.testscollected = max(sum(self._counts.values()), self._shown)
+        session.testscollected = max(sum(self._counts.values()), len(self._places))
         self._remember()
         if ended.problem is not None:
             self._raise(ended.problem)

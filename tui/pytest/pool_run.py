@@ -256,7 +256,7 @@ class PoolRun:
             over = follower.settled >= self.shards and (follower.planner.done or follower.hopeless)
             if over and follower.hosts and not closing:
                 closing = True
-                await self._close_hosts(run, spec, follower)
+                await self._close_hosts(run, spec, common, follower)
             elif over:
                 return
 
@@ -278,13 +278,15 @@ class PoolRun:
             common = {**common, "ids_wanted": True}
         return {**shard, **common}
 
-    async def _close_hosts(self, run: OpenRun, spec: TaskSpec, follower: Follower) -> None:
+    async def _close_hosts(
+        self, run: OpenRun, spec: TaskSpec, common: dict[str, Any], follower: Follower
+    ) -> None:
         """Session fixtures that are still set up are torn down where they are."""
         hosts, follower.hosts = follower.hosts, {}
         self.shards += len(hosts)
         for host, worker in hosts.items():
             there = msgspec.structs.replace(spec, require=self._require(worker=worker))
-            for task in await run.add(there, [{"files": [], "close": host}]):
+            for task in await run.add(there, [{**common, "files": [], "close": host}]):
                 follower.bind(None, task)
 
     async def _read(self, client: Client, follower: Follower) -> None:
