@@ -121,11 +121,12 @@ class Isolated(Listener):
         bundle = str(self._bundle) if self._bundle is not None else ""
         argv = python_line(attempt) if spec.runner == "python" else command_line(attempt, params)
         env = task_environment(attempt, params, scratch, bundle, self.shop.devices)
+        code = spec.directory or bundle
         assert attempt.slot is not None
         return Order(
             slot=attempt.slot.number,
             argv=argv,
-            warm=python_warm(spec, env, folder) if spec.runner == "python" else None,
+            warm=python_warm(spec, env, code) if spec.runner == "python" else None,
             env=env,
             marker=f"{self.shop.area.name}.{self.key}",
             cwd=folder,

@@ -169,7 +169,8 @@ def run_script(target: str, folder: str) -> int:
 def main() -> int:
     target = sys.argv[1]
     folder = os.environ.get("DTF_BUNDLE") or os.getcwd()
-    sys.path.insert(0, folder)
+    if sys.path[:1] != [folder]:  # a warm parent has it there already
+        sys.path.insert(0, folder)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         if ":" in target:

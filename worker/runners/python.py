@@ -25,8 +25,8 @@ def python_line(attempt: Attempt) -> list[str]:
 
 
 def python_warm(spec: TaskSpec, env: Mapping[str, str], folder: str) -> dict[str, Any] | None:
-    """`Order.warm` of a task whose process finds `env` in its environment and its code in `folder`;
-    None when it is to be started anew.
+    """`Order.warm` of a task whose process finds `env` in its environment and its code in `folder`,
+    "" when it has none; None when it is to be started anew.
     """
     if spec.start == "spawn" or sys.platform != "linux":
         return None
@@ -54,13 +54,13 @@ def parent_environment(spec: TaskSpec, env: Mapping[str, str]) -> dict[str, str]
 
 
 def python_link(spec: TaskSpec, env: Mapping[str, str], folder: str) -> Link:
-    """The parent: an interpreter with the task's `preload`, from its own code first. Without any,
-    all code shares it.
+    """The parent: an interpreter that looks for modules in the task's code first, with its
+    `preload` imported.
     """
     prepare = {
         "kind": "import",
         "runners": ["python"],
         "modules": list(spec.preload),
-        "path": [folder] if spec.preload and folder else [],
+        "path": [folder] if folder else [],
     }
     return first_link(spec.python, env, prepare)

@@ -65,7 +65,7 @@ class Spawner:
 
     def environ(self, order: dict[str, Any]) -> dict[str, str]:
         """All variables of the attempt's process."""
-        return {**self._environment, **order["env"], MARKER: order["marker"]}
+        return {**self._environment, **own_variables(order)}
 
     def _run(self, argv: list[str], environment: dict[str, str], output: int) -> int:
         return os.posix_spawn(
@@ -80,6 +80,11 @@ class Spawner:
             setsid=True,
             setsigdef=DEFAULT_SIGNALS,
         )
+
+
+def own_variables(order: dict[str, Any]) -> dict[str, str]:
+    """Variables the attempt has beside those of all."""
+    return {**order["env"], MARKER: order["marker"]}
 
 
 def find_program(name: str, environment: dict[str, str]) -> str:

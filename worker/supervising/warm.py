@@ -16,6 +16,7 @@ from .channel import NEVER
 from .kin import Host, Kin, Parent
 from .parents import NoParent, Parents
 from .running import MS, Awaited, Running
+from .spawn import own_variables
 from .warm_up import WarmUp
 
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
@@ -99,7 +100,7 @@ class Warm:
 
     def _send(self, host: Host, key: int, order: dict[str, Any]) -> None:
         run = {
-            "env": self._sup.spawner.environ(order),
+            "env": own_variables(order),
             "cwd": order["cwd"],
             "once": not host.name,
             "work": order["warm"]["work"],

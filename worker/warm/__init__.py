@@ -18,7 +18,7 @@ tuple; descriptors travel with the frame that needs them):
       ("warmed", seconds, problem)
 
 A fork is a double fork: the clone is adopted by the supervisor, which is the subreaper, and leads a
-session and a process group of its own. `order` of a run: {"env": all variables, "cwd": folder,
+session and a process group of its own. `order` of a run: {"env": its own variables, "cwd": folder,
 "once": the process ends with it, "work": payload}.
 
 Payloads, by "kind": `import` {"modules", "path", "runners"} and `python` {"target"} are done here

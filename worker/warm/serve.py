@@ -26,6 +26,8 @@ class Program:
         self.control = Control(control)
         self.work = Work()
         self.pid = os.getpid()
+        self.variables: list[str] = []
+        """Names of those the last order has set."""
         self._frozen = False
 
     def serve(self) -> NoReturn:
@@ -108,7 +110,7 @@ class Program:
 
     # -- running ----------------------------------------------------------------------------------
     def run(self, key: int, order: dict[str, Any]) -> None:
-        enter(order)
+        self.variables = enter(order, self.variables)
         began = None if order["once"] else usage_start()
         status = self.work.run(order)
         if os.getpid() != self.pid:  # a process that the test forked has come back

@@ -37,19 +37,21 @@ def take_output(output: int) -> None:
             os.close(fd)
 
 
-def enter(order: dict[str, Any]) -> None:
-    """Variables and folder are those of the order."""
+def enter(order: dict[str, Any], before: list[str]) -> list[str]:
+    """Variables and folder are those of the order; the names of its variables. Those of the order
+    `before` that it has not are gone; what was set otherwise stays, as modules rely on it.
+    """
     variables: dict[str, str] = order["env"]
     environ = os.environ
     zone = environ.get("TZ")
-    for name in [name for name in environ if name not in variables]:
-        del environ[name]
-    for name, text in variables.items():
-        if environ.get(name) != text:
-            environ[name] = text
+    for name in before:
+        if name not in variables:
+            environ.pop(name, None)
+    environ.update(variables)
     if environ.get("TZ") != zone:
         time.tzset()
     os.chdir(order["cwd"])
+    return list(variables)
 
 
 def reseed() -> None:
