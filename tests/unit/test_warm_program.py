@@ -107,7 +107,7 @@ class Warm(Line):
     def fork(self, serial: int = 1) -> Child:
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe()
-        self.say("fork", serial, fds=(theirs.fileno(), writer))
+        self.say("fork", [serial], fds=(theirs.fileno(), writer))
         theirs.close()
         os.close(writer)
         self.open += [ours, reader]

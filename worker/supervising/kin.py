@@ -60,6 +60,9 @@ class Parent(Kin):
         self.id: str = link["id"]
         self.ready = False
         self.used = now
+        self.asked_at = 0
+        """When it was last asked for a process that runs one order."""
+        self.spares: list[Host] = []
         self.awaited: list[Kin] = []
         """Those it was asked to fork that have not said hello."""
         self.to_warm: list[str] = []
@@ -85,16 +88,18 @@ class Parent(Kin):
 
 
 class Host(Kin):
-    """A process that runs orders, one after the other; one alone when `name` is ""."""
+    """A process that runs orders, one after the other; one alone when `name` is "". Without an
+    order it is a spare one.
+    """
 
-    def __init__(self, poll: select.poll, key: int, order: dict[str, Any]) -> None:
+    def __init__(self, poll: select.poll) -> None:
         super().__init__(poll)
-        self.slot: int = order["slot"]
-        self.name: str = order["warm"]["host"]
-        self.order = order
+        self.slot = -1
+        self.name = ""
+        self.order: dict[str, Any] = {}
         """The one it runs, or ran last."""
-        self.key = key
-        self.keys = {key}
+        self.key = 0
+        self.keys: set[int] = set()
         """Of all attempts it has served: what they started may live until it ends."""
         self.tries = 0
         self.pipe = -1
@@ -108,6 +113,14 @@ class Host(Kin):
         self.note = ""
         self.cpu_us = 0
         """Told for earlier attempts."""
+
+    def take(self, key: int, order: dict[str, Any]) -> None:
+        """The order is its own from now on."""
+        self.key, self.order = key, order
+        self.slot, self.name = order["slot"], order["warm"]["host"]
+        self.keys.add(key)
+        if self.asked is None:
+            self.due = NEVER
 
     def fits(self, order: dict[str, Any]) -> bool:
         """Whether it can run the order as it is."""

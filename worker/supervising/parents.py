@@ -7,13 +7,13 @@ from __future__ import annotations
 import os
 
 from .channel import NEVER
-from .kin import Kin, Parent
+from .kin import Host, Kin, Parent
 from .running import MS
 
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
 if TYPE_CHECKING:
     import select
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from .spawn import Spawner
@@ -25,6 +25,8 @@ READY_NS = 60_000 * MS
 EXIT_NS = 2_000 * MS
 IDLE_NS = 600_000 * MS
 PARENTS_MAX = 4
+SPARE_NS = 2_000 * MS
+"""A process forked ahead that nobody wanted by then ends."""
 FAILED_NS = 60_000 * MS
 """How long a parent that failed is not tried again."""
 
@@ -77,7 +79,7 @@ class Parents:
     def _make(self, link: dict[str, Any], above: Parent | None, now: int) -> Parent:
         parent = Parent(self._poll, link, now)
         if above is not None:
-            self.fork(above, parent, os.dup(parent.log), now)
+            self.fork(above, [parent], [os.dup(parent.log)], now)
         else:
             try:
                 parent.pid = self._spawner.spawn_warm(link, parent.wire, parent.log)
@@ -96,15 +98,20 @@ class Parents:
             parent.wire.tell("prepare", link["prepare"])
         return parent
 
-    def fork(self, parent: Parent, kin: Kin, output: int, now: int) -> None:
-        """`kin` will say hello, writing to `output`, which is no longer ours; or it is lost."""
+    def fork(self, parent: Parent, kins: Sequence[Kin], outputs: Sequence[int], now: int) -> None:
+        """All of `kins` will say hello, each writing to its output, which is no longer ours; or be
+        lost.
+        """
         parent.used = now
         parent.to_warm.clear()
-        parent.awaited.append(kin)
-        kin.asked = parent
-        kin.due = now + HELLO_NS if parent.ready else NEVER
-        control, kin.wire.other = kin.wire.other, -1
-        parent.wire.tell("fork", kin.serial, fds=(control, output))
+        fds = []
+        for kin, output in zip(kins, outputs, strict=True):
+            parent.awaited.append(kin)
+            kin.asked = parent
+            kin.due = now + HELLO_NS if parent.ready else NEVER
+            fds += [kin.wire.other, output]
+            kin.wire.other = -1
+        parent.wire.tell("fork", [kin.serial for kin in kins], fds=tuple(fds))
 
     def _make_room(self, chain: list[dict[str, Any]], now: int) -> None:
         wanted = {link["id"] for link in chain}
@@ -127,7 +134,7 @@ class Parents:
                 kin.due = now + HELLO_NS
             self.warm_next(parent)
         elif kind == "failed":
-            for kin in [k for k in parent.awaited if k.serial == frame[1]]:
+            for kin in [k for k in parent.awaited if k.serial in frame[1]]:
                 self._lost(kin, f"the warm process could not fork: {frame[2]}")
         elif kind == "became":
             self.remove(parent)
@@ -147,7 +154,7 @@ class Parents:
             if kin in kin.asked.awaited:
                 kin.asked.awaited.remove(kin)
             kin.asked = None
-        kin.due = NEVER
+        kin.due = now + SPARE_NS if isinstance(kin, Host) and not kin.order else NEVER
         if isinstance(kin, Parent) and not kin.ready:
             kin.due = now + READY_NS
 

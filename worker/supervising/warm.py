@@ -14,10 +14,10 @@ import time
 
 from .channel import NEVER
 from .kin import Host, Kin, Parent
-from .parents import NoParent, Parents
+from .parents import Parents
 from .running import MS, Awaited, Running
-from .spawn import own_variables
 from .warm_up import WarmUp
+from .ways import Ways
 
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
 if TYPE_CHECKING:
@@ -38,21 +38,21 @@ class Warm:
         """Those that are no first process of an attempt, or not only."""
         self.by_fd: dict[int, Kin] = {}
         """By control socket. A number is used again: look who it is before taking one out."""
-        self._sup = supervisor
-        self._poll = supervisor.poll
-        self.parents = Parents(self._poll, supervisor.spawner, self.by_pid, self.by_fd, self._lost)
-        self._hosts: dict[int, Host] = {}
+        self.sup = supervisor
+        self.poll = supervisor.poll
+        self.parents = Parents(self.poll, supervisor.spawner, self.by_pid, self.by_fd, self._lost)
+        self.hosts: dict[int, Host] = {}
         """By slot: the process its next order may share."""
         self._idle_pipes: dict[int, Host] = {}
         self._leaving: list[Host] = []
         self._warm_up = WarmUp(self.parents, supervisor.lines)
-        self._said: set[str] = set()
+        self._ways = Ways(self)
 
     # -- orders -----------------------------------------------------------------------------------
     def takes(self, key: int, order: dict[str, Any]) -> bool:
         """Whether the order is on its way here; else its process is to be spawned."""
         slot, warm = order["slot"], order.get("warm")
-        host = self._hosts.get(slot)
+        host = self.hosts.get(slot)
         if host is not None and host.pipe >= 0:
             self._discard(host)
         if host is not None and host.fits(order):
@@ -61,121 +61,42 @@ class Warm:
             return True
         if host is not None:
             host.next = key, order
-            self._sup.lines.holders[slot] = Awaited(key, slot)
+            self.sup.lines.holders[slot] = Awaited(key, slot)
             self._retire(host)
             return True
         if not warm:
             return False
         self._warm_up.cancel(slot)
-        if warm.get("start") == "spawn" or sys.platform != "linux":
-            return self._fresh(key, order, "")
         if not os.path.isdir(order["cwd"]):
-            return False  # the plain way says what is wrong
-        return self._ask(key, order, 1)
-
-    def _ask(self, key: int, order: dict[str, Any], tries: int) -> bool:
-        """A process is forked for the order, or started anew."""
-        now = time.monotonic_ns()
-        try:
-            parent = self.parents.get(order["warm"]["chain"], now)
-        except NoParent as error:
-            return self._instead(key, order, str(error))
-        host = Host(self._poll, key, order)
-        host.tries = tries
-        self.by_fd[host.wire.fd] = host
-        host.pipe, output = os.pipe()
-        os.set_blocking(host.pipe, False)
-        self.parents.fork(parent, host, output, now)
-        self._send(host, key, order)
-        self._hold(host)
-        self._sup.wake_by(self.due())
-        return True
-
-    def _hold(self, host: Host) -> None:
-        """The slot is the host's, until its attempt has begun and beyond."""
-        if host.name:
-            self._hosts[host.slot] = host
-        if not host.pid:
-            self._sup.lines.holders[host.slot] = Awaited(host.key, host.slot)
-
-    def _send(self, host: Host, key: int, order: dict[str, Any]) -> None:
-        run = {
-            "env": own_variables(order),
-            "cwd": order["cwd"],
-            "once": not host.name,
-            "work": order["warm"]["work"],
-        }
-        host.wire.tell("run", key, run)
-
-    def _instead(self, key: int, order: dict[str, Any], reason: str) -> bool:
-        """It could not be forked."""
-        if order["warm"].get("start") == "fork":
-            return self._refuse(key, order, f"start 'fork' was asked for: {reason}")
-        if reason not in self._said and len(self._said) < 100:
-            self._said.add(reason)
-            self._sup.tell("warned", 0, f"started anew instead of forked: {reason}")
-        return self._fresh(key, order, f"started anew: {reason}")
-
-    def _fresh(self, key: int, order: dict[str, Any], note: str) -> bool:
-        """The plain way for an order with a command of its own; else the last of the chain is
-        started for it.
-        """
-        if order["argv"]:
-            self._sup.lines.holders.pop(order["slot"], None)
-            self._sup.spawn(key, order, "spawn", note)
-            return True
-        host = Host(self._poll, key, order)
-        host.start, host.note = "spawn", note
-        host.pipe, output = os.pipe()
-        os.set_blocking(host.pipe, False)
-        try:
-            own = {
-                "argv": order["warm"]["chain"][0]["argv"],
-                "cwd": order["cwd"],
-                "env": self._sup.spawner.environ(order),
-            }
-            host.pid = self._sup.spawner.spawn_warm(own, host.wire, output)
-        except (OSError, ValueError) as error:
-            self._drop(host)
-            return self._refuse(key, order, f"the interpreter did not start: {error}")
-        finally:
-            os.close(output)
-        self.by_fd[host.wire.fd] = host
-        for each in order["warm"]["chain"]:
-            if each["prepare"] is not None:
-                host.wire.tell("prepare", each["prepare"])
-        self._send(host, key, order)
-        self._hold(host)
-        self._begin(host, time.monotonic_ns())
-        return True
-
-    def _refuse(self, key: int, order: dict[str, Any], text: str) -> bool:
-        self._sup.lines.holders.pop(order["slot"], None)
-        self._sup.tell("refused", key, "setup", text)
+            self._ways.refuse(key, order, f"there is no folder {order['cwd']}")
+        elif warm.get("start") == "spawn" or sys.platform != "linux":
+            self._ways.anew(key, order)
+        else:
+            self._ways.forked(key, order)
+            self.sup.wake_by(self.due())
         return True
 
     def _reuse(self, host: Host, key: int, order: dict[str, Any]) -> None:
-        self._poll.unregister(host.pipe)
+        self.poll.unregister(host.pipe)
         del self._idle_pipes[host.pipe]
-        host.key, host.order = key, order
-        host.keys.add(key)
-        host.due = NEVER
-        host.start, host.note = "host", ""
-        self._send(host, key, order)
-        self._begin(host, time.monotonic_ns())
+        host.take(key, order)
+        self._ways.again(host)
 
-    def _begin(self, host: Host, at: int) -> None:
+    def begin(self, host: Host, at: int) -> None:
         """Its attempt has begun."""
         self.by_pid[host.pid] = host
         pipe, host.pipe = host.pipe, -1
         attempt = Running(host.key, host.order, host.pid, pipe, at)
         attempt.start, attempt.note = host.start, host.note
         host.attempt = attempt
-        self._sup.begun(attempt)
+        self.sup.begun(attempt)
+        if not host.name and host.start != "spawn" and host.wire.idle:  # it says no more
+            del self.by_fd[host.wire.fd]
+            host.wire.close()
 
     def kill(self, key: int) -> None:
         """An order that has not begun is given up."""
-        for host in list(self._hosts.values()):
+        for host in list(self.hosts.values()):
             if host.next is not None and host.next[0] == key:
                 host.next = None
                 self._give_back(key, host.slot)
@@ -188,9 +109,9 @@ class Warm:
                 return
 
     def _give_back(self, key: int, slot: int) -> None:
-        self._sup.lines.holders.pop(slot, None)
-        self._sup.tell("returned", key)
-        self._sup.next_in_line(slot)
+        self.sup.lines.holders.pop(slot, None)
+        self.sup.tell("returned", key)
+        self.sup.next_in_line(slot)
 
     # -- what they say ----------------------------------------------------------------------------
     def rings(self, fd: int) -> bool:
@@ -199,7 +120,7 @@ class Warm:
         if kin is not None:
             kin.wire.flush()
             self.listen(kin)
-            self._sup.wake_by(self.due())
+            self.sup.wake_by(self.due())
             return True
         host = self._idle_pipes.get(fd)
         if host is not None:
@@ -233,12 +154,11 @@ class Warm:
             self.by_pid[pid] = kin
         elif isinstance(kin, Host) and kin.unwanted:
             kin.kill()
-            self._drop(kin)
+            self.drop(kin)
+        elif isinstance(kin, Host) and not kin.order:
+            self.by_pid[pid] = kin
         elif isinstance(kin, Host) and not known:
-            self._begin(kin, at)
-            if not kin.name and kin.wire.idle:
-                del self.by_fd[kin.wire.fd]
-                kin.wire.close()
+            self.begin(kin, at)
 
     def _became(self, parent: Parent, serial: int, reason: str) -> None:
         for kin in parent.awaited:
@@ -252,21 +172,21 @@ class Warm:
         if attempt is None or attempt.ended:
             return
         if attempt.why:  # it was to end with its attempt
-            self._sup.kill_all(attempt, now)
+            self.sup.kill_all(attempt, now)
             return
         host.attempt = None
         host.cpu_us += usage["cpu_us"]
-        host.pipe = self._sup.detach(attempt)
+        host.pipe = self.sup.detach(attempt)
         host.due = now + HOST_IDLE_NS
         self._warm_up.plan(host)
         if host.pipe >= 0:
-            self._poll.register(host.pipe, select.POLLIN)
+            self.poll.register(host.pipe, select.POLLIN)
             self._idle_pipes[host.pipe] = host
         attempt.status = (status & 255) << 8
         attempt.cpu_us, attempt.peak_rss = usage["cpu_us"], usage["peak_rss"]
         attempt.ended = now
         attempt.known = {}  # they are the host's
-        self._sup.finish(attempt, now)
+        self.sup.finish(attempt, now)
 
     def _discard(self, host: Host) -> None:
         """What it prints while no attempt runs belongs to none."""
@@ -280,7 +200,7 @@ class Warm:
 
     def _close_pipe(self, host: Host) -> None:
         if self._idle_pipes.pop(host.pipe, None) is not None:
-            self._poll.unregister(host.pipe)
+            self.poll.unregister(host.pipe)
         if host.pipe >= 0:
             os.close(host.pipe)
             host.pipe = -1
@@ -305,15 +225,17 @@ class Warm:
                 self._host_died(kin, pid)
 
     def _host_died(self, host: Host, pid: int) -> None:
-        self._drop(host)
+        self.drop(host)
         if host.attempt is not None:
             host.attempt.cpu_us -= host.cpu_us  # those of earlier attempts
             return
-        self._sup.kill_left(pid)
+        if not host.order:
+            return
+        self.sup.kill_left(pid)
         if host.next is not None:
             (key, order), host.next = host.next, None
-            self._sup.lines.holders.pop(host.slot, None)
-            self._sup.start(key, order)
+            self.sup.lines.holders.pop(host.slot, None)
+            self.sup.start(key, order)
 
     def _silent(self, kin: Kin) -> None:
         """Its socket is closed: a host ends by itself then, and is waited for."""
@@ -339,17 +261,17 @@ class Warm:
         if isinstance(kin, Parent):
             self.parents.unborn(kin, reason, time.monotonic_ns())
         elif isinstance(kin, Host):
-            self._drop(kin)
-            if not kin.unwanted:
+            self.drop(kin)
+            if kin.order and not kin.unwanted:
                 self._again(kin, reason)
-                self._sup.next_in_line(kin.slot)
+                self.sup.next_in_line(kin.slot)
 
     def _again(self, host: Host, reason: str) -> None:
         if reason or host.tries >= TRIES:
             reason = reason or "the warm process ended again and again"
-            self._instead(host.key, host.order, reason)
+            self._ways.instead(host.key, host.order, reason)
         else:
-            self._ask(host.key, host.order, host.tries + 1)
+            self._ways.forked(host.key, host.order, host.tries + 1)
 
     def _retire(self, host: Host) -> None:
         """It tears down and ends; it is killed after its grace."""
@@ -359,13 +281,13 @@ class Warm:
             host.wire.tell("exit")
             if not host.wire.open:
                 host.kill()
-        self._sup.wake_by(host.due)
+        self.sup.wake_by(host.due)
 
     def _forget(self, host: Host) -> None:
-        if self._hosts.get(host.slot) is host:
-            del self._hosts[host.slot]
+        if self.hosts.get(host.slot) is host:
+            del self.hosts[host.slot]
 
-    def _drop(self, host: Host) -> None:
+    def drop(self, host: Host) -> None:
         """Nothing of it is kept but its attempt."""
         self._forget(host)
         if self.by_pid.get(host.pid) is host and host.attempt is None:
@@ -382,7 +304,7 @@ class Warm:
             if isinstance(kin, Parent):
                 self.parents.remove(kin)
             elif isinstance(kin, Host) and kin.attempt is None:
-                self._drop(kin)
+                self.drop(kin)
         self._warm_up.clear()
 
     # -- time -------------------------------------------------------------------------------------
@@ -405,6 +327,9 @@ class Warm:
         elif host.leaving:
             host.due = now + 100 * MS
             host.kill()
+        elif not host.order:
+            host.lost = True
+            self.drop(host)
         elif host.attempt is None:
             self._retire(host)
 
@@ -413,6 +338,10 @@ class Warm:
         for kin in self.by_fd.values():
             if isinstance(kin, Host) and owner is not None and owner in kin.keys:
                 return True
-            if owner is None and kin.ticks <= started and (kin.asked or isinstance(kin, Host)):
+            if (
+                owner is None
+                and kin.ticks <= started
+                and (kin.asked or (isinstance(kin, Host) and kin.name))
+            ):
                 return True
         return False

@@ -7,13 +7,13 @@ program is started anew for each piece of work.
 It serves one control socket (SOCK_STREAM; frames of 4 bytes length, little endian, and a marshalled
 tuple; descriptors travel with the frame that needs them):
 
- in:  ("prepare", payload)   ("fork", id) + control socket + output pipe   ("run", key, order)
-      ("warm", [files])      ("exit",)
+ in:  ("prepare", payload)   ("fork", [ids]) + for each a control socket and an output
+      ("run", key, order)    ("warm", [files])      ("exit",)
  out: ("hello", pid, now)    first word on every socket; now is monotonic nanoseconds
       ("ready", {"pid", "threads", "seconds", "problem"})     problem "" is none; after prepare
       ("became", id, reason) this process must not be forked: it is that child from now on, and
                              serves the new socket only
-      ("failed", id, reason) it could not be forked; this process serves on
+      ("failed", ids, reason) it could not be forked; this process serves on
       ("end", key, status, {"cpu_us", "peak_rss"})            after a run that others may follow
       ("warmed", seconds, problem)
 

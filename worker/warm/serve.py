@@ -69,14 +69,35 @@ class Program:
         self.control.tell("ready", facts)
 
     # -- forking ----------------------------------------------------------------------------------
-    def fork(self, name: str) -> None:
-        """A clone serves the descriptors that came with the frame, or this process does."""
-        control, output = self.control.take(2)
+    def fork(self, serials: list[int]) -> None:
+        """Clones serve the descriptors that came with the frame, or this process does."""
+        fds = self.control.take(2 * len(serials))
+        ends = list(zip(fds[::2], fds[1::2], strict=True))
         reason = unforkable()
         if reason:
-            self.control.tell("became", name, reason)
-            self.become(control, output)
+            self.control.tell("became", serials[0], reason)
+            for fd in fds[2:]:
+                os.close(fd)
+            self.become(*ends[0])
             return
+        self._settle()
+        try:
+            number = fork_twice(len(serials))
+        except OSError as error:
+            self.control.tell("failed", serials, str(error))
+            number = -1
+        for place, pair in enumerate(ends):
+            if place != number:
+                os.close(pair[0])
+                os.close(pair[1])
+        if number >= 0:
+            os.setsid()
+            self.pid = os.getpid()
+            reseed()
+            self.become(*ends[number])
+
+    def _settle(self) -> None:
+        """Clones will find nothing that was half written, and share all there is."""
         if not self._frozen:  # the collector then leaves shared pages alone
             gc.collect()
             gc.freeze()
@@ -84,19 +105,6 @@ class Program:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
                 stream.flush()
-        try:
-            clone = fork_twice()
-        except OSError as error:
-            self.control.tell("failed", name, str(error))
-            clone = False
-        if clone:
-            os.setsid()
-            self.pid = os.getpid()
-            reseed()
-            self.become(control, output)
-        else:
-            os.close(control)
-            os.close(output)
 
     def become(self, control: int, output: int) -> None:
         """This process is the child that serves these descriptors."""
@@ -127,13 +135,16 @@ class Program:
         self.control.tell("end", key, status & 255, usage_since(began))
 
 
-def fork_twice() -> bool:
-    """Whether this is the clone, a child of whoever adopts orphans. Raises OSError."""
+def fork_twice(count: int) -> int:
+    """The number of this clone, below `count`, a child of whoever adopts orphans; -1 in the process
+    that was forked. Raises OSError; some of the clones may exist then.
+    """
     first = os.fork()
     if first == 0:
         try:
-            if os.fork() == 0:
-                return True
+            for number in range(count):
+                if os.fork() == 0:
+                    return number
         except OSError as error:
             os._exit(error.errno or 1)
         os._exit(0)
@@ -141,4 +152,4 @@ def fork_twice() -> bool:
     problem = os.waitstatus_to_exitcode(status)
     if problem:
         raise OSError(problem, os.strerror(problem) if problem > 0 else "the fork was killed")
-    return False
+    return -1
