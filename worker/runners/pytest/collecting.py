@@ -31,6 +31,8 @@ class CollectedFile:
         self.warnings: list[dict[str, Any]] = []
         self.deselected = 0
         self.problem = ""
+        self.scoped: bool | None = None
+        """Whether fixtures are shared in it; None until somebody asked."""
         self._digest = ""
 
     def digest(self) -> str:
@@ -107,20 +109,27 @@ class Collection:
         session, found = self.session, self._current
         if found is None:
             return list(session.items)
+        everything: list[Any] = session.items
         items: list[Any] = []
-        path = self._absolute(found.path)
-        if not path.is_file():
-            found.problem = f"no file {found.path!r} below {session.config.rootpath}"
-        else:
-            for node in self._nodes_of(path):
-                items.extend(session.genitems(node))
-        hook = session.config.hook
-        hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
-        found.items = items
-        session.items.extend(items)
-        session.testscollected = len(session.items)
-        hook.pytest_collection_finish(session=session)
-        return items
+        # Hooks go through all items of the session each time: give them those of this file.
+        session.items = items
+        try:
+            path = self._absolute(found.path)
+            if not path.is_file():
+                found.problem = f"no file {found.path!r} below {session.config.rootpath}"
+            else:
+                for node in self._nodes_of(path):
+                    items.extend(session.genitems(node))
+            hook = session.config.hook
+            hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
+            session.testscollected = len(everything) + len(items)
+            hook.pytest_collection_finish(session=session)
+            found.items = list(session.items)
+        finally:
+            session.items = everything
+        everything.extend(found.items)
+        session.testscollected = len(everything)
+        return found.items
 
     def _nodes_of(self, path: Path) -> list[Any]:
         nodes = self._descend(path)

@@ -11,7 +11,7 @@ import pytest
 
 from .collecting import Collection
 from .recorder import Recorder
-from .surroundings import Environment, own_basetemp, renew_capture
+from .surroundings import Environment, Streams, own_basetemp
 
 
 class End(pytest.Item):
@@ -34,6 +34,7 @@ class Host:
         self.exit_code = exit_code
         self.directory = os.getcwd()
         self.environment = Environment()
+        self.streams = Streams()
         self.recorder = Recorder()
         self.config: Any = None
         self.session: Any = None
@@ -48,6 +49,7 @@ class Host:
         self.collection = Collection(session, self.recorder)
         self.end = End.from_parent(session, name="end of shard")
         self.maxfail = getattr(config.option, "maxfail", 0)
+        self.streams.remember(config)
 
     def wake(self, name: str) -> None:
         """This process, perhaps a clone by now, is ready for pytest to work in it."""
@@ -57,7 +59,7 @@ class Host:
         if self.config is None:
             return
         self.recorder.pid = os.getpid()
-        renew_capture(self.config)
+        self.streams.renew(self.config)
         if self._pid != os.getpid():
             self._pid = os.getpid()
             if name:

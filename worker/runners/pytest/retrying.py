@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +77,9 @@ class Retry:
         item = self.item
         item._report_sections[:] = []
         item.user_properties[:] = properties
-        item.__dict__.pop("_instance", None)
+        if type(item) is pytest.Function and isinstance(item.parent, pytest.Class):
+            item.__dict__.pop("_instance", None)  # each try has an instance of its own
+            item.__dict__.pop("_obj", None)
         state = self.host.session._setupstate
         if any(error is not None for _, error in state.stack.values()):
             with contextlib.suppress(Exception):  # of what failed to set up; already reported
@@ -85,7 +88,9 @@ class Retry:
         for definitions in getattr(info, "name2fixturedefs", {}).values():
             for definition in definitions:
                 cached = getattr(definition, "cached_result", None)
-                if cached is not None and cached[2] is not None:
+                if cached is not None and cached[2] is not None:  # it failed, for all who ask
+                    with contextlib.suppress(Exception):
+                        definition.finish(SimpleNamespace(node=item))
                     definition.cached_result = None
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from .host import Host
 from .isolating import can_clone, run_in_clone
 from .limits import Limits, marker_words
 from .retrying import Retry
+from .splitting import NAMED_BYTES_MAX, may_stop, part_of, scoped
 from .surroundings import flush_streams
 from .wire import digest_of, encode, first_line, wire_id
 from .writing import ReportFile
@@ -78,7 +80,10 @@ class Shard:
             digest = digest_of(wired for _, wired in pairs)
         told: dict[str, Any] = {"file": wire_id(path), "selected": len(pairs)}
         told |= {"deselected": deselected, "digest": digest or found.digest()}
-        if self.work.get("ids_wanted"):
+        if self._shared(path):
+            told["scoped"] = True
+        named = self.work.get("ids_wanted")
+        if named and sum(len(wired) + 4 for _, wired in pairs) <= NAMED_BYTES_MAX:
             told["ids"] = [wired for _, wired in pairs]
         lines = self._failures(path, found)
         self.report.write(encode({"collected": told}) + lines)
@@ -114,6 +119,10 @@ class Shard:
             for name in above:  # of a class or function, whose cases are wanted
                 if not any(wired.startswith((f"{name}::", f"{name}[")) for wired in there):
                     self.missing.append(name)
+        if entry.get("part") is not None:
+            number, count = entry["part"]
+            split = str(self.work.get("split") or "case")
+            pairs = [pair for pair in pairs if part_of(pair[1], count, split) == number]
         if excluded:
             unwanted = {wire_id(name) for name in excluded}
             pairs = [pair for pair in pairs if pair[1] not in unwanted]
@@ -154,9 +163,23 @@ class Shard:
                 return stop
             late = budget_s and time.perf_counter() - began > budget_s
             if (late or one_only) and index + 1 < len(queue):
+                if not one_only and not self._divisible(key, queue[index + 1]):
+                    continue
                 self.rest = queue[index + 1 :]
                 break
         return ""
+
+    def _divisible(self, key: CaseKey, following: CaseKey) -> bool:
+        """Whether the rest may go to another process; without a split mode always."""
+        split = str(self.work.get("split") or "case")
+        shared = split == "auto" and self._shared(self.files_of[id(following.item)])
+        return may_stop(split, key.id, following.id, shared=shared)
+
+    def _shared(self, path: str) -> bool:
+        found = self.host.collection.files[path]
+        if found.scoped is None:
+            found.scoped = scoped(found.items)
+        return bool(found.scoped)
 
     def _one(self, key: CaseKey, following: Any) -> None:
         self._write_held(key)
@@ -230,34 +253,42 @@ class Shard:
 
     def _late_teardown(self, ran: Ran | None, until: Any) -> Any:
         """The report of a teardown that failed, else None."""
-        from contextlib import ExitStack
-
         state = self.session._setupstate
-        manager = self.config.pluginmanager
         item = ran.key.item if ran is not None else self.host.end
-        with ExitStack() as around:
-            if manager.hasplugin("warnings"):
-                from _pytest.warnings import catch_warnings_for_item
+        reraise = (KeyboardInterrupt, pytest.exit.Exception)
 
-                around.enter_context(
-                    catch_warnings_for_item(
-                        config=self.config, ihook=item.ihook, when="runtest", item=item
-                    )
-                )
-            capture = manager.get_plugin("capturemanager")
-            if capture is not None and capture._global_capturing is not None:
-                around.enter_context(capture.item_capture("teardown", item))
-            call = CallInfo.from_call(
-                lambda: state.teardown_exact(until),
-                "teardown",
-                reraise=(KeyboardInterrupt, pytest.exit.Exception),
+        def captured() -> None:
+            with ExitStack() as around:
+                self._surround(around, item)
+                state.teardown_exact(until)
+
+        call = CallInfo.from_call(captured, "teardown", reraise=reraise)
+        if len(state.stack) > (until is not None):  # the capture itself was broken by a test
+            again = CallInfo.from_call(
+                lambda: state.teardown_exact(until), "teardown", reraise=reraise
             )
+            call = call if call.excinfo is not None else again
         if ran is not None:
             ran.warnings = ran.warnings + self.recorder.take_warnings()
         if call.excinfo is None:
             return None
         self.session.testsfailed += 1
         return item.ihook.pytest_runtest_makereport(item=item, call=call)
+
+    def _surround(self, around: ExitStack, item: Any) -> None:
+        """Warnings and output are recorded, as around any teardown."""
+        manager = self.config.pluginmanager
+        if manager.hasplugin("warnings"):
+            from _pytest.warnings import catch_warnings_for_item
+
+            around.enter_context(
+                catch_warnings_for_item(
+                    config=self.config, ihook=item.ihook, when="runtest", item=item
+                )
+            )
+        capture = manager.get_plugin("capturemanager")
+        if capture is not None and capture._global_capturing is not None:
+            around.enter_context(capture.item_capture("teardown", item))
 
     def flush(self) -> None:
         """The line of the last case is written, whatever ended the shard."""
@@ -271,7 +302,7 @@ class Shard:
         stack = self.session._setupstate.stack
         is_open = any(any(map(_matters, found[1:])) for found, _ in stack.values())
         value: dict[str, Any] = {
-            "rest": [{"path": path, "ids": ids} for path, ids in rest.items()],
+            "rest": rest_told(rest),
             "missing": self.missing,
             "host": str(self.work.get("host") or self.work.get("close") or ""),
             "open": is_open,
@@ -281,8 +312,11 @@ class Shard:
 
 def _matters(finalizer: Any) -> bool:
     """Whether a finalizer does anything: not that of a fixture that only returned a value."""
-    left = getattr(getattr(finalizer, "__self__", None), "_finalizers", None)
-    return left is None or bool(left)
+    called = getattr(finalizer, "func", finalizer)  # pytest wraps `FixtureDef.finish` in a partial
+    if getattr(called, "__qualname__", "").startswith("FixtureDef.execute"):
+        return False  # tells plugins that the fixture is gone
+    left = getattr(getattr(called, "__self__", None), "_finalizers", None)
+    return left is None or any(map(_matters, left))
 
 
 def _failed_before(names: list[str]) -> Any:
@@ -300,6 +334,13 @@ def _failed_before(names: list[str]) -> Any:
     return wanted
 
 
+_NOT_THE_SUITE = (
+    f"{os.sep}_pytest{os.sep}",
+    f"{os.sep}pluggy{os.sep}",
+    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+)
+
+
 def where_interrupted(error: BaseException) -> str:
     """The message of an interruption: pytest.exit's own, or file, line and kind."""
     if isinstance(error, pytest.exit.Exception):
@@ -309,7 +350,7 @@ def where_interrupted(error: BaseException) -> str:
     place = ""
     while frames is not None:
         name = frames.tb_frame.f_code.co_filename
-        if "_pytest" not in name and "pluggy" not in name and __file__ != name:
+        if not any(part in name for part in _NOT_THE_SUITE):
             place = f"{name}:{frames.tb_lineno}: "
         frames = frames.tb_next
     return f"{place}{told}"

@@ -5,36 +5,124 @@ the streams it was given, and finds what earlier ones and the conftests set in t
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 
-def renew_capture(config: Any) -> None:
-    """pytest captures on files of its own and gives back the streams that are open now.
-
-    A clone would share the temporary files, the place in them, and the saved descriptors of its
-    parent.
+class Streams:
+    """pytest's capture in this process. Tests may close or replace whatever it works with: nothing
+    is used or closed again that is not known to be ours still.
     """
-    _reopen_streams()
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    if capture is None:
-        return
-    kept = _copies()
-    old, capture._global_capturing = capture._global_capturing, None
-    for part in () if old is None else (old.out, old.err, old.in_):
-        if part is not None:
-            with contextlib.suppress(Exception):  # a test may have closed any part of it
+
+    def __init__(self) -> None:
+        self._python = (sys.stdin, sys.stdout, sys.stderr)
+        self._ours: dict[int, tuple[int, int]] = {}
+        self._kept: list[Any] = []
+
+    def renew(self, config: Any) -> None:
+        """pytest captures on files of its own, and gives back the streams that are open now.
+
+        A clone would share the temporary files, the place in them, and the saved descriptors of
+        its parent.
+        """
+        given = _copies()
+        capture = config.pluginmanager.get_plugin("capturemanager")
+        if capture is not None:
+            old, capture._global_capturing = capture._global_capturing, None
+            for part in () if old is None else (old.out, old.err, old.in_):
+                self._end(part)
+        for fd, copy in given.items():
+            os.dup2(copy, fd)
+            os.close(copy)
+        self._reopen()
+        if capture is not None:
+            capture._capture_fixture = None
+            capture.start_global_capturing()
+            capture.suspend_global_capture()
+        self._renew_faulthandler(config)
+        self.remember(config)
+
+    def remember(self, config: Any) -> None:
+        """The descriptors that pytest has open now are ours."""
+        self._ours = {}
+        capture = config.pluginmanager.get_plugin("capturemanager")
+        new = getattr(capture, "_global_capturing", None)
+        for part in () if new is None else (new.out, new.err, new.in_):
+            for fd in _descriptors(part):
+                self._ours[fd] = _identity(fd)
+        crash = _crash_descriptor(config)
+        if crash is not None:
+            self._ours[crash] = _identity(crash)
+
+    def _is_ours(self, fd: int) -> bool:
+        return self._ours.get(fd, (0, 0)) == _identity(fd)
+
+    def _end(self, part: Any) -> None:
+        """One captured stream is given up; it closes only what is still its own."""
+        if part is None:
+            return
+        if all(map(self._is_ours, _descriptors(part))):
+            with contextlib.suppress(Exception):  # a test may have closed a part of it
                 part.done()
-    for fd, copy in kept.items():
-        os.dup2(copy, fd)
-        os.close(copy)
-    _reopen_streams()
-    capture._capture_fixture = None
-    capture.start_global_capturing()
-    capture.suspend_global_capture()
-    _renew_faulthandler(config)
+                return
+        self._kept.append(part)  # else its files would close descriptors of somebody else
+
+    def _reopen(self) -> None:
+        sys.stdin, sys.stdout, sys.stderr = self._python
+        for name, fd in (("stdout", 1), ("stderr", 2)):
+            stream = getattr(sys, name)
+            if stream is None or getattr(stream, "closed", False):
+                with contextlib.suppress(OSError):
+                    os.fstat(fd)
+                    new = open(  # noqa: SIM115  # lives as long as the process
+                        fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False
+                    )
+                    setattr(sys, name, new)
+        self._python = (sys.stdin, sys.stdout, sys.stderr)
+
+    def _renew_faulthandler(self, config: Any) -> None:
+        """Stacks of a crash go to the stderr of this run, not to the one the parent had."""
+        fd = _crash_descriptor(config)
+        if fd is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._is_ours(fd):
+                os.dup2(2, fd, inheritable=False)
+                return
+            from _pytest.faulthandler import fault_handler_stderr_fd_key
+
+            fd = config.stash[fault_handler_stderr_fd_key] = os.dup(2)
+            faulthandler.enable(file=fd)
+
+
+def _descriptors(part: Any) -> list[int]:
+    """What a capture has open: its temporary file and its copy of the stream."""
+    found = []
+    if part is not None:
+        with contextlib.suppress(Exception):
+            found.append(part.tmpfile.fileno())
+        save = getattr(part, "targetfd_save", None)
+        found.extend([] if save is None else [save])
+    return found
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return -1, -1
+    return status.st_dev, status.st_ino
+
+
+def _crash_descriptor(config: Any) -> int | None:
+    try:
+        from _pytest.faulthandler import fault_handler_stderr_fd_key
+    except ImportError:
+        return None
+    return config.stash.get(fault_handler_stderr_fd_key, None)  # type: ignore[no-any-return]
 
 
 def _copies() -> dict[int, int]:
@@ -43,27 +131,6 @@ def _copies() -> dict[int, int]:
         with contextlib.suppress(OSError):
             copies[fd] = os.dup(fd)
     return copies
-
-
-def _reopen_streams() -> None:
-    for name, fd in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None or getattr(stream, "closed", False):
-            with contextlib.suppress(OSError):
-                new = open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-                setattr(sys, name, new)
-
-
-def _renew_faulthandler(config: Any) -> None:
-    """Stacks of a crash go to the stderr of this run, not to the one the parent had."""
-    try:
-        from _pytest.faulthandler import fault_handler_stderr_fd_key
-    except ImportError:
-        return
-    fd = config.stash.get(fault_handler_stderr_fd_key, None)
-    if fd is not None:
-        with contextlib.suppress(OSError):
-            os.dup2(2, fd, inheritable=False)
 
 
 def flush_streams() -> None:
