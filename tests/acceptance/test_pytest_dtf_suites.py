@@ -20,7 +20,7 @@ def test_a_suite_of_another_package(
     for more, env in (((), {}), (("--dtf",), warm_pool)):
         tree = fetch.fresh_tree(suite, tmp_path / "tree")
         variables = fetch.environment(suite, tree) | env
-        words = (*suite.options, *more)
+        words = (*suite.words, *more)
         runs.append(run_pytest(tree, words, variables, tmp_path / "out.xml"))
     assert runs[0].number == suite.cases, runs[0].out
     told = differences(*runs)

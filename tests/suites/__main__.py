@@ -28,8 +28,9 @@ def run_both(suite: Suite, work: Path, pool: dict[str, str], options: tuple[str,
     for more, env in (((), {}), (options, pool)):
         tree = fetch.fresh_tree(suite, work / suite.name)
         variables = fetch.environment(suite, tree) | env
-        words = (*suite.options, *more)
+        words = (*suite.words, *more)
         found.append(run_pytest(tree, words, variables, work / f"{suite.name}-{len(found)}.xml"))
+        (work / f"{suite.name}-{len(found)}.log").write_text(found[-1].out)
     return found[0], found[1]
 
 
@@ -73,7 +74,10 @@ def main() -> int:
             told = differences(*runs)
             show(f"{options.cases} cases", runs, told)
             bad += ["generated"] if told else []
-    shutil.rmtree(work, ignore_errors=True)
+    if bad:
+        print(f"what each run printed lies in {work}")
+    else:
+        shutil.rmtree(work, ignore_errors=True)
     print(f"{len(suites)} packages, {total} cases; different: {', '.join(bad) or 'none'}")
     return 1 if bad else 0
 

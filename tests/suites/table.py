@@ -29,8 +29,16 @@ class Suite(NamedTuple):
     licence: str = "MIT"
     kept: bool = False
     """Small and free of requirements: compared by `make test` too."""
+    left_out: str = ""
+    """A -k word and, after it in brackets, why: left out under both."""
     cases: int = 0
     """Cases that plain pytest reports (Python 3.11); a suite that shrinks is noticed."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Options on the command line."""
+        word = self.left_out.partition(" (")[0]
+        return (*self.options, "-k", f"not {word}") if word else self.options
 
     @property
     def requirement(self) -> str:
@@ -130,7 +138,8 @@ SUITES = (
         "3.4.0",
         "2eaf7952af928ca8d33b779762effc1da517b62c6ad85ec8ca957e3b07b9782a",
         licence="BSD-3-Clause",
-        cases=1324,
+        left_out="linear and not quickly (assert wall times, which fails on a busy machine)",
+        cases=1308,
     ),
     Suite(
         "more-itertools",
