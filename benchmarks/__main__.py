@@ -28,6 +28,8 @@ PARTS = {
     "project": "project:measure_project",
     "loss": "loss:measure_loss",
     "log": "log:measure_log",
+    "pytest": "pytest_runs:measure_pytest",
+    "zygote": "zygote:measure_zygote",
 }
 OUT = Path(__file__).resolve().parent / "out" / "latest.json"
 
