@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
+from zlib import crc32
 
 from msgspec import Struct, field
 
@@ -16,14 +17,17 @@ SCOPED = ""
 """The key, among the cases of a file in a history, that says fixtures are shared in it."""
 UNKNOWN_US = 10_000
 """A case nobody knows anything about."""
-NOT_BYTES_MAX = 400_000
-"""Most bytes of ids a piece may exclude; what a file has beyond stays in one piece."""
+NOT_BYTES_MAX = 100_000
+"""Most bytes of ids a piece may exclude; a file with more is divided by number."""
+PARTS_MIN_CASES = 500
+"""A file whose cases cannot be named is divided by number from so many on."""
 
 
 class Piece(Struct, frozen=True, gc=False, eq=False):
     """Cases of one file that stay together.
 
-    `ids` None: all cases of the file but `skip`. `first`: nothing is known of it. `dealt`: how
+    `ids` None: all cases of the file but `skip`, or those of its `part` (number, of how many) by
+    `part_of`. `first`: nothing is known of it. `dealt`: how
     often it ended unreported. `exact`: the ids are those of cases, not of classes or
     functions. `may_stop`: what would be left of it can be named.
     """
@@ -37,6 +41,13 @@ class Piece(Struct, frozen=True, gc=False, eq=False):
     dealt: int = 0
     exact: bool = True
     may_stop: bool = True
+    part: tuple[int, int] | None = None
+
+    def holds(self, case_id: str, split: SplitMode) -> bool:
+        """Whether a case of its file is in it; for pieces that do not name their cases."""
+        if case_id in self.skip:
+            return False
+        return self.part is None or part_of(case_id, self.part[1], split) == self.part[0]
 
     @property
     def ids_bytes(self) -> int:
@@ -54,6 +65,7 @@ class Piece(Struct, frozen=True, gc=False, eq=False):
             dealt=dealt,
             exact=self.exact,
             may_stop=self.may_stop and sum(map(len, skip)) <= NOT_BYTES_MAX,
+            part=self.part,
         )
 
 
@@ -67,6 +79,7 @@ class FileSeen(Struct, gc=False, eq=False):
     total_us: int
     nameable: bool = True
     order: dict[str, int] = field(default_factory=dict)
+    selected: int = 0
     groups: dict[str, str] = field(default_factory=dict)
     _reported: list[str] = field(default_factory=list)
     _measured: list[int] = field(default_factory=list)
@@ -125,8 +138,16 @@ class FileSeen(Struct, gc=False, eq=False):
         if duration_us is not None:
             self._measured.append(duration_us)
 
-    def entry(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def entries(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
         """These pieces of it, as the parameters of a task name them."""
+        found = []
+        for piece in (each for each in pieces if each.part is not None):
+            told: dict[str, Any] = {"path": self.path, "part": piece.part}
+            found.append(told | ({"not": sorted(piece.skip)} if piece.skip else {}))
+        others = [each for each in pieces if each.part is None]
+        return found + ([self._entry(others)] if others else [])
+
+    def _entry(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         ids = [each for piece in pieces for each in piece.ids or ()]
         skip = {each for piece in pieces for each in piece.skip}
         if any(piece.ids is None for piece in pieces):
@@ -136,6 +157,32 @@ class FileSeen(Struct, gc=False, eq=False):
             ids.sort(key=lambda each: self.order.get(each, len(self.order)))
         named = {"ids": ids} if ids else {}
         return {"path": self.path, **named, **({"not": sorted(skip)} if skip else {})}
+
+    def divisible(self, split: SplitMode) -> bool:
+        """It may be cut between cases or classes."""
+        return split in ("case", "class") or (split == "auto" and not self.scoped)
+
+    def parts(self, count: int, cost_us: int, split: SplitMode, dealt: int = 0) -> list[Piece]:
+        """All of it but what was reported, divided by number."""
+        skips: list[set[str]] = [set() for _ in range(count)]
+        for each in self._reported:
+            skips[part_of(each, count, split)].add(each)
+        costs = [0] * count
+        for each, us in self.history.items():
+            costs[part_of(each, count, split)] += us
+        return [
+            Piece(
+                self.path,
+                None,
+                skip=frozenset(skips[number]),
+                cost_us=costs[number] or cost_us // count,
+                known=bool(costs[number]),
+                dealt=dealt,
+                may_stop=False,
+                part=(number, count),
+            )
+            for number in range(count)
+        ]
 
 
 def _is_asked(case_id: str, asked: Iterable[str]) -> bool:
@@ -152,7 +199,11 @@ def p75(values: Sequence[int], otherwise: int) -> int:
 
 def units_of(seen: FileSeen, ids: Sequence[str], split: SplitMode) -> list[list[str]]:
     """The ids in the smallest lots that the split mode allows, in the order of their first ones."""
-    if split == "file" or (split == "auto" and seen.scoped):
+    if (
+        split == "file"
+        or (split == "auto" and seen.scoped)
+        or (split == "group" and not seen.groups)
+    ):
         return [list(ids)] if ids else []
     if split in ("auto", "case"):
         return [[each] for each in ids]
@@ -164,40 +215,39 @@ def units_of(seen: FileSeen, ids: Sequence[str], split: SplitMode) -> list[list[
     return list(lots.values())
 
 
+def part_of(case_id: str, count: int, split: SplitMode) -> int:
+    """Which of `count` parts of its file a case is in; a class stays together where it should.
+
+    The runner computes the same (`worker/runners/pytest/splitting.py`).
+    """
+    key = class_of(case_id) if split == "class" else case_id
+    return crc32(key.encode("utf-8", "surrogatepass")) % count
+
+
 def class_of(case_id: str) -> str:
     """File and classes of a node id: what is left without the function and its parameters."""
     return case_id.partition("[")[0].rpartition("::")[0]
 
 
-def cut(seen: FileSeen, split: SplitMode, least_us: int) -> list[Piece]:
+def cut(seen: FileSeen, split: SplitMode, least_us: int, slots: int) -> list[Piece]:
     """A file with a history in pieces, in its order; neighbours below `least_us` stay together.
 
-    One of them is everything but the others, so that cases nobody knows yet are run too.
+    One of them is everything but the others, so that cases nobody knows yet are run too. Where
+    naming the others takes too much, the file is divided by number.
     """
+    too_many = sum(map(len, seen.history)) > NOT_BYTES_MAX
+    if too_many and seen.asked is None and seen.divisible(split):
+        return seen.parts(max(2, min(slots * 16, seen.total_us // least_us)), 0, split)
     blocks = _blocks(seen, split, least_us)
     if len(blocks) < 2:
         return [seen.whole(seen.total_us)]
     if seen.asked is not None:
         return [_named(seen, block) for block in blocks]
-    blocks.sort(key=len)
-    size, kept = 0, []
-    for block in blocks[:-1]:
-        size += sum(map(len, block))
-        if size > NOT_BYTES_MAX:
-            break
-        kept.append(block)
+    most = max(blocks, key=len)
+    kept = [block for block in blocks if block is not most]
     skip = frozenset(each for block in kept for each in block)
-    left = seen.total_us - sum(seen.history[each] for each in skip)
-    rest = Piece(
-        seen.path,
-        None,
-        skip=skip,
-        cost_us=left,
-        known=True,
-        may_stop=size <= NOT_BYTES_MAX // 2,
-    )
-    place = {each: number for number, each in enumerate(seen.history)}
-    kept.sort(key=lambda block: place[block[0]])
+    cost = sum(seen.history[each] for each in most)
+    rest = Piece(seen.path, None, skip=skip, cost_us=cost, known=True)
     return [*(_named(seen, block) for block in kept), rest]
 
 

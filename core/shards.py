@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from .shard_files import (
+    PARTS_MIN_CASES,
     UNKNOWN_US,
     FileSeen,
     Piece,
@@ -137,7 +138,7 @@ class Planner:
         seen = self._files.get(file)
         if seen is None:
             return
-        seen.scoped = scoped
+        seen.scoped, seen.selected = scoped, selected
         if ids:
             seen.order = {each: place for place, each in enumerate(ids)}
         seen.groups.update(groups or {})
@@ -188,7 +189,7 @@ class Planner:
             if not seen.history:
                 self._push(seen.whole(new_us, first=True))
             elif seen.total_us > big_us and seen.nameable:
-                self._push_all(cut(seen, self.split, SHARD_US_MIN // 2))
+                self._push_all(cut(seen, self.split, SHARD_US_MIN // 2, self.slots))
             else:
                 self._push(seen.whole(seen.total_us))
         heapify(self._ready)
@@ -239,7 +240,9 @@ class Planner:
         by_path: dict[str, list[Piece]] = {}
         for piece in pieces:
             by_path.setdefault(piece.path, []).append(piece)
-        files = [self._files[path].entry(of_it) for path, of_it in by_path.items()]
+        files = [
+            entry for path, of_it in by_path.items() for entry in self._files[path].entries(of_it)
+        ]
         params: dict[str, Any] = {"files": files, "split": self.split}
         if any(piece.first for piece in pieces):
             params |= {"budget_ms": self._budget_ms, "ids_wanted": True}
@@ -264,7 +267,7 @@ class Planner:
             if pieces and ids is None:  # not begun, or too many to name
                 self._again(pieces, count=not out.reported)
             elif pieces:
-                left = _held(pieces, list(ids or ()))
+                left = _held(pieces, list(ids or ()), self.split)
                 times = max(piece.dealt for piece in pieces) + (not out.reported)
                 self._divide(self._files[pieces[0].path], left, times)
 
@@ -276,16 +279,28 @@ class Planner:
             if named:
                 ids = [each for each in piece.ids or () if each not in self._reported]
             elif seen.order and not piece.skip:
-                ids, named = [each for each in seen.order if each not in self._reported], True
+                held = (each for each in seen.order if piece.holds(each, self.split))
+                ids, named = [each for each in held if each not in self._reported], True
             if named and not ids:
                 continue
             if named:
                 self._divide(seen, ids, dealt)
             elif dealt >= DEALT_MAX:
                 self.lost.setdefault(piece.path, [])
+            elif self._by_number(seen, piece):
+                lots = self.slots * SHARES * 2
+                cost_us = max(seen.selected * seen.new_us - seen.measured_us, 0)
+                for part in seen.parts(lots, cost_us, self.split, dealt):
+                    self._push(part)
             else:
-                skip = piece.skip | seen.reported
+                more = (each for each in seen.reported if piece.holds(each, self.split))
+                skip = piece.skip.union(more)
                 self._push(piece.repeated(skip, seen, dealt, first=not seen.reported))
+
+    def _by_number(self, seen: FileSeen, piece: Piece) -> bool:
+        """The whole of a large file whose cases were not named."""
+        whole = piece.ids is None and piece.part is None and not seen.history
+        return whole and seen.selected >= PARTS_MIN_CASES and seen.divisible(self.split)
 
     def _divide(self, seen: FileSeen, ids: Sequence[str], dealt: int) -> None:
         """Named cases become pieces as small as the split allows.
@@ -306,12 +321,14 @@ class Planner:
             self._push(Piece(seen.path, tuple(unit), cost_us=cost, known=known, dealt=dealt))
 
 
-def _held(pieces: Sequence[Piece], ids: Sequence[str]) -> list[str]:
+def _held(pieces: Sequence[Piece], ids: Sequence[str], split: SplitMode) -> list[str]:
     """The ids that these pieces hold."""
     named: set[str] = set()
     named.update(*(piece.ids or () for piece in pieces))
-    whole = [piece for piece in pieces if piece.ids is None or not piece.exact]
-    return [each for each in ids if each in named or any(each not in piece.skip for piece in whole)]
+    open_ = [piece for piece in pieces if piece.ids is None or not piece.exact]
+    return [
+        each for each in ids if each in named or any(piece.holds(each, split) for piece in open_)
+    ]
 
 
 def _both_ends(count: int) -> list[int]:

@@ -481,3 +481,32 @@ def test_a_budget_stops_where_the_split_mode_allows(tmp_path: Path) -> None:
     assert rest_of("test_unit.py", "class") == [*unit, plain_one]
     assert rest_of("test_unit.py", "auto") == ["test_unit.py::Plain::test_2", *unit, plain_one]
     assert rest_of("test_unit.py", "file") == [plain_one]
+
+
+def test_parts_of_a_file_are_whole_together_and_the_planner_means_the_same(tmp_path: Path) -> None:
+    from dtf.core.shard_files import part_of
+    from dtf.worker.runners.pytest.splitting import part_of as part_here
+
+    suite = write_suite(tmp_path / "suite", TWO)
+    ids = [f"test_a.py::test_{n}" for n in range(4)]
+    works = [{"files": [entry("test_a.py", part=[number, 3])]} for number in range(3)]
+    result = pooled(suite, works, tmp_path / "pool")
+    lines = [line["case"]["id"] for line in result.lines if "case" in line]
+    assert sorted(lines) == ids
+    assert lines == sorted(ids, key=lambda each: (part_of(each, 3, "case"), each))
+    for name in (*ids, "t.py::A::b[\udc80::é]"):
+        for split in ("case", "class"):
+            assert part_of(name, 7, split) == part_here(name, 7, split)
+
+
+def test_what_is_too_much_to_name_is_left_unnamed(tmp_path: Path) -> None:
+    text = """
+        import pytest, time
+        @pytest.mark.parametrize("n", range(9000))
+        def test_x(n): time.sleep(0.02)
+    """
+    suite = write_suite(tmp_path / "suite", {"test_a.py": text})
+    result = pooled(suite, [files_work(suite, budget_ms=10, ids_wanted=True)], tmp_path / "pool")
+    assert result.collected[0]["selected"] == 9000
+    assert "ids" not in result.collected[0]
+    assert result.ends[0]["value"]["rest"] == [{"path": "test_a.py"}]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 
 import pytest
+from dtf.core.shard_files import part_of
 from dtf.core.shards import DEALT_MAX, Planner, Shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,10 +20,19 @@ ROUND_TRIP_US = 8_000
 class Suite:
     """Files with cases that last; runs a shard as the runner on a worker would."""
 
-    def __init__(self, files: dict[str, dict[str, int]], scoped: frozenset[str] = frozenset()):
+    def __init__(
+        self,
+        files: dict[str, dict[str, int]],
+        scoped: frozenset[str] = frozenset(),
+        *,
+        names: bool = True,
+    ) -> None:
+        """`names`: ids are told; where there are too many, they are not."""
+        self.names = names
         self.files = files
         self.scoped = scoped
         self.ran: Counter[str] = Counter()
+        self._parts: dict[tuple[str, int, str], dict[int, list[str]]] = {}
 
     @property
     def ids(self) -> list[str]:
@@ -32,9 +42,25 @@ class Suite:
     def total_us(self) -> int:
         return sum(us for cases in self.files.values() for us in cases.values())
 
-    def wanted(self, entry: dict) -> list[str]:
-        ids = set(entry.get("ids", self.files[entry["path"]])) - set(entry.get("not", ()))
-        return [each for each in self.files[entry["path"]] if each in ids]
+    def wanted(self, entry: dict, split: str = "auto") -> list[str]:
+        path, unwanted = entry["path"], set(entry.get("not", ()))
+        if "part" in entry:
+            number, count = entry["part"]
+            found = self._in_parts(path, count, split).get(number, [])
+        elif "ids" in entry:
+            wanted = set(entry["ids"])
+            found = [each for each in self.files[path] if each in wanted]
+        else:
+            found = list(self.files[path])
+        return [each for each in found if each not in unwanted]
+
+    def _in_parts(self, path: str, count: int, split: str) -> dict[int, list[str]]:
+        parts = self._parts.get((path, count, split))
+        if parts is None:
+            parts = self._parts[path, count, split] = {}
+            for each in self.files[path]:
+                parts.setdefault(part_of(each, count, split), []).append(each)
+        return parts
 
     def run(
         self, planner: Planner, task: str, shard: Shard, fails: Callable[[], bool] = lambda: False
@@ -44,11 +70,11 @@ class Suite:
         budget = params.get("budget_ms", 10**9) * 1000
         rest = []
         for entry in params["files"]:
-            path, left = entry["path"], self.wanted(entry)
+            path, left = entry["path"], deque(self.wanted(entry, params["split"]))
             planner.on_collected(
                 task,
                 path,
-                list(self.files[path]) if params.get("ids_wanted") else [],
+                list(self.files[path]) if params.get("ids_wanted") and self.names else [],
                 len(self.files[path]),
                 scoped=path in self.scoped,
             )
@@ -57,12 +83,12 @@ class Suite:
             while left and (spent < budget or (whole and begun)):
                 if fails():
                     return spent, None
-                case, begun = left.pop(0), True
+                case, begun = left.popleft(), True
                 self.ran[case] += 1
                 spent += self.files[path][case]
                 planner.on_case(task, case, self.files[path][case])
             if left:
-                rest.append({"path": path, "ids": left})
+                rest.append({"path": path} | ({"ids": list(left)} if self.names else {}))
         return spent, {"rest": rest, "missing": []}
 
 
@@ -132,10 +158,10 @@ def test_shards_without_a_history_stay_few_where_cases_are_short() -> None:
 def test_many_cases_cost_linear_time() -> None:
     def seconds(count: int, history: bool) -> float:
         cases = {"t/test_a.py": {f"t/test_a.py::test_x[{n}]": n % 7 * 3_000 for n in range(count)}}
-        suite = Suite(cases)
+        suite = Suite(cases, names=count < 10_000)
         begun = time.process_time()
         makespan_us(Planner(["t/test_a.py"], slots=4, history=cases if history else None), suite, 4)
-        assert len(suite.ran) == count
+        assert len(suite.ran) == suite.ran.total() == count
         return time.process_time() - begun
 
     for history in (True, False):
@@ -179,6 +205,19 @@ def test_new_cases_of_a_divided_file_run() -> None:
     makespan_us(Planner(["t/test_a.py"], slots=2, history=known), suite, 2)
     assert suite.ran["t/test_a.py::test_new"] == 1
     assert set(suite.ran.values()) == {1}
+
+
+@pytest.mark.parametrize("split", ["auto", "case", "class"])
+@pytest.mark.parametrize("history", [True, False])
+def test_a_file_with_too_many_cases_to_name_is_divided_by_number(split: str, history: bool) -> None:
+    ids = [f"t/test_a.py::Test{n // 40}::test_x[{n}]" for n in range(8_000)]
+    suite = Suite({"t/test_a.py": dict.fromkeys(ids, 1000)}, names=False)
+    planner = Planner(
+        ["t/test_a.py"], slots=4, history=suite.files if history else None, split=split
+    )
+    took = makespan_us(planner, suite, 4)
+    assert suite.ran == Counter(ids)
+    assert took < 1.35 * suite.total_us / 4
 
 
 def test_cases_that_are_gone_are_no_matter() -> None:
@@ -260,6 +299,7 @@ def test_wrong_arguments_are_named(wrong: dict, says: str) -> None:
     st.floats(0, 1),
     st.randoms(use_true_random=False),
     st.integers(0, 5),
+    st.booleans(),
 )
 def test_each_case_is_dealt_once_and_it_ends(
     files: list[list[int]],
@@ -268,6 +308,7 @@ def test_each_case_is_dealt_once_and_it_ends(
     share_known: float,
     rng: random.Random,
     crashes: int,
+    names: bool,
 ) -> None:
     """Whatever comes back: a crash in the middle, a history of other cases, one of everything."""
     suite = Suite(
@@ -276,6 +317,7 @@ def test_each_case_is_dealt_once_and_it_ends(
             for n, of in enumerate(files)
         },
         frozenset(f"t/test_{n}.py" for n in range(0, len(files), 2)),
+        names=names,
     )
     history = {
         path: {each: rng.randrange(10**6) for each in cases if rng.random() < share_known}
