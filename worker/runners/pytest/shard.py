@@ -17,7 +17,7 @@ from .host import Host
 from .isolating import can_clone, run_in_clone
 from .limits import Limits, marker_words
 from .retrying import Retry
-from .splitting import NAMED_BYTES_MAX, may_stop, part_of, scoped
+from .splitting import NAMED_BYTES_MAX, may_stop, part_of, rest_told, scoped
 from .surroundings import flush_streams
 from .wire import digest_of, encode, first_line, wire_id
 from .writing import ReportFile
