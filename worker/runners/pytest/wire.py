@@ -84,7 +84,9 @@ def _last_resort(line: dict[str, Any]) -> bytes:
     detail = case.get("detail") or {}
     reports = detail.get("reports") or []
     kept = {key: detail[key] for key in ("t", "line", "domain", "file") if key in detail}
-    kept |= {"cut": True, "reports": [_skeleton(r) for r in reports[-3:]]}
+    last = max(len(reports) - 3, 0)  # a passed subtest counts only in the summary of -q and -v
+    telling = [r for n, r in enumerate(reports) if n >= last or r.get("outcome") != "passed"]
+    kept |= {"cut": True, "reports": [_skeleton(r) for r in telling[-500:]]}
     return _quick({"case": {**case, "detail": kept}}).encode() + b"\n"
 
 
@@ -94,6 +96,8 @@ def _skeleton(report: dict[str, Any]) -> dict[str, Any]:
         kept["longrepr"] = "left out: the report of this case is larger than 900 KiB"
     kept |= {"sections": [], "user_properties": [], "keywords": {}}
     kept["location"] = report.get("location")
+    if "_subtest.context" in report:
+        kept["_subtest.context"] = _cut(report["_subtest.context"], 256, [False])
     return kept
 
 
