@@ -41,6 +41,14 @@ def _send(line: dict[str, Any]) -> None:
         os.close(file)
 
 
+def _running_case() -> str | None:
+    """The node id of the test that the pool's pytest runner runs now."""
+    running = os.environ.get("PYTEST_CURRENT_TEST")
+    if not running or "DTF_PYTEST_HOST" not in os.environ:
+        return None
+    return running.rpartition(" (")[0] or None
+
+
 def params() -> dict[str, Any]:
     """The parameters of the running task (matrix values); empty outside a task."""
     here = task_params.get()
@@ -57,13 +65,15 @@ def measure(
     samples: Iterable[float] | None = None,
     case: str | None = None,
 ) -> None:
-    """Record one number: `value` in `unit`, with the raw `samples` behind it.
+    """Record one number: `value` in `unit`, with the raw `samples` behind it. `case` is by default
+    the test that the pytest runner runs.
 
     Raises ValueError for NaN or infinity.
     """
     line: dict[str, Any] = {"name": str(name), "value": float(value), "unit": unit}
     if samples is not None:
         line["samples"] = [float(sample) for sample in samples]
+    case = _running_case() if case is None else case
     if case is not None:
         line["case"] = case
     numbers = [line["value"], *line.get("samples", ())]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_runner import files_work, plain, pooled, runner_facts, same_as_plain, write_suite
 
 SUITES: dict[str, tuple[list[str], dict[str, str]]] = {}
+PLAIN: dict[str, dict[str, Any]] = {}
 
 SUITES["outcomes"] = (
     ["-rA"],
@@ -304,47 +307,40 @@ SUITES["warnings"] = (
     },
 )
 
-SUITES["hostile"] = (
+SUITES["async"] = (
     [],
     {
-        "test_1_close.py": """
-            import os, sys, threading, time, subprocess
-            def test_env(): os.environ["HOSTILE"] = "1"; os.environ.pop("DTF_REPORT", None)
-            def test_chdir(): os.chdir("/")
-            def test_thread():
-                threading.Thread(target=time.sleep, args=(0.2,), daemon=True).start()
-            def test_binary(): os.write(1, bytes(range(256)) * 10)
-            def test_binary_fail(): os.write(1, bytes(range(256))); assert 0
-            def test_fork_exit():
-                pid = os.fork()
-                if pid == 0: os._exit(3)
-                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
-            def test_fork_return():
-                pid = os.fork()
-                if pid == 0: return
-                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-            def test_fork_raise():
-                pid = os.fork()
-                if pid == 0: raise ValueError
-                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
-            def test_long(): assert "a" * 2_000_000 == "b"
-            def test_long_output(): print("x" * 3_000_000); assert 0
-            def test_surrogate(): print("\\udcff"); raise ValueError("\\udcff")
-            def test_close_files(): os.closerange(3, 2000)
-            def test_after(): pass
+        "pytest.ini": """
+            [pytest]
+            asyncio_mode = auto
+            asyncio_default_fixture_loop_scope = function
+            markers = anyio
         """,
-        "test_2_stdout.py": """
-            import sys, os
-            def test_close_fd():
-                os.close(1)
-                os.dup2(2, 1)
-            def test_print(): print("still")
+        "test_async.py": """
+            import asyncio, pytest
+            @pytest.fixture
+            async def number():
+                await asyncio.sleep(0)
+                yield 3
+            @pytest.fixture(scope="module")
+            async def shared(): return []
+            async def test_number(number): assert number == 3
+            async def test_fails(number): assert number == 4
+            @pytest.mark.asyncio(loop_scope="module")
+            async def test_shared(shared): shared.append(1)
+            class TestC:
+                async def test_in_class(self): await asyncio.sleep(0)
         """,
-        "test_3_after.py": "def test_fine(): print('fine')\n",
+        "test_anyio.py": """
+            import pytest
+            pytestmark = pytest.mark.anyio
+            async def test_any(anyio_backend_name): pass
+            @pytest.fixture(params=["asyncio"])
+            def anyio_backend(request): return request.param
+            async def test_backend(anyio_backend): assert anyio_backend == "asyncio"
+        """,
     },
 )
-
-LOOSE = {"test_long", "test_long_output", "test_surrogate", "test_close_files", "test_after"}
 
 
 def _pattern(name: str) -> list[str]:
@@ -361,11 +357,13 @@ def _works(name: str, suite: Path) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("mode", ["together", "shards", "clones", "cases"])
-@pytest.mark.parametrize("name", [name for name in SUITES if name != "hostile"])
+@pytest.mark.parametrize("name", list(SUITES))
 def test_each_case_ends_as_in_plain_pytest(name: str, mode: str, tmp_path: Path) -> None:
     args, files = SUITES[name]
     suite = write_suite(tmp_path / "suite", files)
-    expected, _ = plain(suite, args, tmp_path / "plain")
+    if name not in PLAIN:  # the same for each mode
+        PLAIN[name], _ = plain(suite, args, tmp_path / "plain")
+    expected = copy.deepcopy(PLAIN[name])
     entries = _works(name, suite)
     works = [{"files": entries}] if mode == "together" else [{"files": [e]} for e in entries]
     if mode == "cases":

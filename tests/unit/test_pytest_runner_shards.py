@@ -411,6 +411,29 @@ def test_options_the_client_acts_on_write_nothing_here(tmp_path: Path) -> None:
     assert not list(suite.glob(".pytest_cache/v/cache/lastfailed"))
 
 
+def test_what_a_test_measures_belongs_to_its_case(tmp_path: Path) -> None:
+    source = str(Path(__file__).parent.parent.parent / "core" / "report.py")
+    suite = write_suite(
+        tmp_path / "suite",
+        {
+            "conftest.py": f"""
+                import importlib.util, sys
+                spec = importlib.util.spec_from_file_location("said", {source!r})
+                sys.modules["said"] = said = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(said)
+            """,
+            "test_m.py": """
+                import said
+                def test_m(): said.measure("speed", 3, "m/s")
+            """,
+        },
+    )
+    result = pooled(suite, [files_work(suite)], tmp_path / "pool")
+    assert result.verdicts() == {"test_m.py::test_m": "passed"}
+    told = [line["measurement"] for line in result.lines if "measurement" in line]
+    assert told == [{"name": "speed", "value": 3.0, "unit": "m/s", "case": "test_m.py::test_m"}]
+
+
 def test_fifty_thousand_cases_in_a_file_cost_no_more_each(tmp_path: Path) -> None:
     text = "import pytest\n@pytest.mark.parametrize('n', range({}))\ndef test_n(n): pass\n"
     suite = write_suite(
