@@ -31,6 +31,8 @@ AHEAD = 2
 """Shards outstanding for each slot: one runs, one waits, so that no slot waits for a round trip."""
 SHARES = 3
 """A shard is worth about what is left over slots * SHARES."""
+SHARES_KNOWN = 2
+"""The same where durations are known: larger, for each shard costs its start."""
 SHARD_US_MIN = 50_000
 """Below this the round trip of a shard costs more than its balance gains."""
 BUDGET_MS = 250
@@ -218,7 +220,8 @@ class Planner:
 
     def _next(self) -> Shard:
         """The pieces worth most, up to a fair share of what is left."""
-        share = max(self._left_us // (self.slots * SHARES), SHARD_US_MIN)
+        shares = SHARES_KNOWN if self._ready[0][2].known else SHARES
+        share = max(self._left_us // (self.slots * shares), SHARD_US_MIN)
         count_max = max(1, -(-len(self._ready) // (self.slots * SHARES)))
         pieces = [self._pop()]
         weight, size = pieces[0].cost_us, pieces[0].ids_bytes
