@@ -38,57 +38,58 @@ from .records import (
 def on_assign(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: int) -> None:
     """A message of the leader to one worker."""
     worker = ledger.workers.get(subject.owner)
+    opened, attempts = ledger.pool.open, ledger.attempts
     run: RunRecord | None = None
-    for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False)):
+    for pos, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False), base):
         if void:
             continue
         if type(event) is TaskAssigned:
             if run is None or run.run.id != event.run:
                 run = ledger.runs[event.run]
             assert worker is not None
-            _assigned(ledger, run, worker.key, event, base | index, us)
+            token, params = event.token, event.params
+            attempt = opened[token]
+            task = attempt.task
+            group = run.by_group[task.group]
+            record = run.tasks.get(task.id)
+            if record is not None:
+                record.touch(pos, us)
+            elif not task.settled:
+                record = run.tasks[task.id] = TaskRecord(task, group, pos, us)
+            given = None if params is ABSENT else str(params, "utf-8", "replace")
+            head = (group.pos, task.index, attempt.number, token, worker.key, pos, us, given)
+            attempts[token] = AttemptRecord(attempt, record, head, pos, us)
+            run.attempts += 1
+            if run.first_us is None:
+                run.first_us = us
+            run.pos, run.us = pos, us
+            if not run.dirty:
+                ledger.touch_run(run, pos, us)
         elif type(event) is AttemptRevoked:
-            ledger.attempts[event.token].touch(base | index, us)
+            attempts[event.token].touch(pos, us)
         elif type(event) is WorkerLost:
-            worker_ended(ledger, subject.owner, "lost", event.reason, base | index, us)
-
-
-def _assigned(
-    ledger: Ledger, run: RunRecord, worker: int, event: TaskAssigned, pos: int, us: int
-) -> None:
-    token, params = event.token, event.params
-    attempt = ledger.pool.open[token]
-    task = attempt.task
-    group = run.by_group[task.group]
-    record = run.tasks.get(task.id)
-    if record is not None:
-        record.touch(pos, us)
-    elif not task.settled:
-        record = run.tasks[task.id] = TaskRecord(task, group, pos, us)
-    head: Row = (
-        group.pos, task.index, attempt.number, token, worker, pos, us,
-        None if params is ABSENT else str(params, "utf-8", "replace"), event.devices or None,
-    )  # fmt: skip
-    ledger.attempts[token] = AttemptRecord(attempt, record, head, pos, us)
-    run.attempts += 1
-    if run.first_us is None:
-        run.first_us = us
-    run.pos, run.us = pos, us
-    if not run.dirty:
-        ledger.touch_run(run, pos, us)
+            worker_ended(ledger, subject.owner, "lost", event.reason, pos, us)
 
 
 def on_attempt(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: int) -> None:
     """A message of a worker about its attempts of one run."""
     attempts = ledger.attempts
     add = ledger.facts["attempts"].append
-    for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False)):
+    for pos, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False), base):
         if void:
             continue
-        pos = base | index
         if type(event) is AttemptFinished:
             record = attempts.pop(event.token)
-            add(_finished_row(record, event, pos, us))
+            value, attempt = event.value, record.attempt
+            ending = (
+                record.started_us, pos, us, FINISHED, VERDICT_CODE[event.verdict],
+                CAUSE_CODE[event.cause], float(event.duration_us),
+                None if value is ABSENT else str(value, "utf-8", "replace"),
+            )  # fmt: skip
+            add(record.head + ending)
+            measured = _measured(event)
+            if measured is not None or attempt.devices or attempt.orphaned or attempt.revoked:
+                ledger.add_extra(record, None, measured)
             if record.stored:
                 ledger.drop_attempt(record)
             task = record.task
@@ -108,25 +109,25 @@ def on_attempt(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: 
                 record.task.touch(pos, us)
         elif type(event) is AttemptReturned:
             record = attempts.pop(event.token)
-            add(record.closed(RETURNED, None, event.reason, pos, us))
-            ledger.drop_attempt(record)
+            ledger.close_attempt(record, RETURNED, None, event.reason, pos, us)
             if record.task is not None:
                 record.task.touch(pos, us)
 
 
-def _finished_row(record: AttemptRecord, event: AttemptFinished, pos: int, us: int) -> Row:
-    attempt, value, usage, placed = record.attempt, event.value, event.usage, event.placement
+def _measured(event: AttemptFinished) -> Row | None:
+    """exit_code .. output_tail of `fact.extras`; None when the attempt reported none of them."""
+    usage, placed, output = event.usage, event.placement, event.output
+    code, message = event.exit_code, event.message
+    if usage is None and placed is None and output is None and code is None and not message:
+        return None
     cpu = rss = None
     if usage is not None:
         cpu = None if usage.cpu_us is None else float(usage.cpu_us)
         rss = None if usage.peak_rss_bytes is None else float(usage.peak_rss_bytes)
     return (
-        *record.head, record.started_us, pos, us, FINISHED, VERDICT_CODE[event.verdict],
-        CAUSE_CODE[event.cause], attempt.orphaned or None, attempt.revoked or None,
-        float(event.duration_us), small(event.exit_code), event.message or None,
-        None if value is ABSENT else str(value, "utf-8", "replace"), cpu, rss,
+        small(code), message or None, cpu, rss,
         *(NOWHERE if placed is None else (placed.requested, placed.actual, placed.detail or None)),
-        *(SILENT if event.output is None else _output(event.output)),
+        *(SILENT if output is None else _output(output)),
     )  # fmt: skip
 
 

@@ -15,12 +15,13 @@ from typing import NamedTuple
 from ..core.events import RangeSettled
 from ..core.evolve import STEPS
 from ..core.fold import Fold
+from ..core.model import Cause
 from ..core.state import Pool
 from ..core.subjects import Subject
 from .records import AttemptRecord, Row, RunRecord, TaskRecord, WorkerRecord, position
 
 FACTS = (
-    "groups", "attempts", "tasks", "ranges", "runs", "tallies", "cases", "measurements",
+    "groups", "attempts", "extras", "tasks", "ranges", "runs", "tallies", "cases", "measurements",
     "artifacts", "requeues", "workers", "devices", "leaders", "settings", "cancels", "drains",
     "rejections", "forgotten", "voids", "digests",
 )  # fmt: skip
@@ -168,6 +169,28 @@ class Ledger:
         """The attempt, taken from `attempts`, is open no more."""
         if record.stored:
             self.gone["attempts"].append((record.key,))
+
+    def add_extra(
+        self, record: AttemptRecord, reason: str | None, measured: Row | None = None
+    ) -> None:
+        """What the ended attempt has besides, where there is anything, has its row."""
+        row = record.extra_row(reason, measured)
+        if row is not None:
+            self.facts["extras"].append(row)
+
+    def close_attempt(
+        self,
+        record: AttemptRecord,
+        ending: int,
+        cause: Cause | None,
+        reason: str | None,
+        pos: int,
+        us: int,
+    ) -> None:
+        """The attempt, taken from `attempts`, ended without a finish and has its rows."""
+        self.facts["attempts"].append(record.closed(ending, cause, pos, us))
+        self.add_extra(record, reason)
+        self.drop_attempt(record)
 
     def touch_worker(self, record: WorkerRecord, pos: int, us: int) -> None:
         """The incarnation changed at `pos`."""

@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from ..core.snapshot import SnapshotCorrupt, decode_pool, encode_pool
-from ..core.state import VERDICTS, Pool
+from ..core.state import Pool
 from .ledger import Ledger
 from .records import AttemptRecord, RunRecord, TaskRecord, WorkerRecord
 
-MEMO_VERSION = 1
+MEMO_VERSION = 2
 
 
 class RunMemo(Struct, array_like=True):
@@ -44,7 +44,6 @@ class AttemptMemo(Struct, array_like=True):
     assigned_pos: int
     assigned_us: int
     params: str | None
-    devices: list[str] | None
     started_us: int | None
     pos: int
     us: int
@@ -144,9 +143,7 @@ def _run(ledger: Ledger, memo: RunMemo) -> RunRecord:
     record.attempts, record.requeues = memo.attempts, memo.requeues
     record.doomed = bool(run.invalid)
     for name, pos in memo.groups:
-        group = record.add_group(run.groups[name], pos)
-        verdicts = group.group.verdicts
-        group.counts = {v: verdicts.count(code) for code, v in enumerate(VERDICTS, start=1)}
+        record.add_group(run.groups[name], pos)
     for name, pos, us in memo.tasks:
         task = run.tasks[name]
         record.tasks[name] = TaskRecord(task, record.by_group[task.group], pos, us)
@@ -160,7 +157,7 @@ def _attempt(ledger: Ledger, memo: AttemptMemo) -> AttemptRecord:
     task = run.tasks.get(attempt.task.id) if run is not None else None
     if task is not None and task.task is not attempt.task:
         task = None  # of a former run of the same id
-    head = msgspec.structs.astuple(memo)[:9]
+    head = msgspec.structs.astuple(memo)[:8]
     record = AttemptRecord(attempt, task, head, memo.pos, memo.us)
     record.started_us = memo.started_us
     return record

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from ..core.events import TasksSubmitted, WorkerJoined
-from ..core.model import ABSENT, Cause, Verdict
-from ..core.state import VERDICTS, Attempt, Group, Run, Task
+from ..core.model import ABSENT, Cause
+from ..core.state import VERDICT_CODE, VERDICTS, Attempt, Group, Run, Task
 
 INDEX_BITS = 24
 INDEX_END = 1 << INDEX_BITS
@@ -51,19 +51,18 @@ def wide(number: int | None) -> int | None:
 class GroupRecord:
     """A group of an open run."""
 
-    __slots__ = ("counts", "group", "pos", "written")
+    __slots__ = ("group", "pos", "written")
 
     def __init__(self, group: Group, pos: int) -> None:
         self.group = group
         self.pos = pos
         """`group_pos`: position of its submission."""
-        self.counts: dict[Verdict, int] = {}
         self.written: Row | None = None
         """Its row in `live.tallies`."""
 
     def tally(self, active: int) -> Row:
-        counts = self.counts
-        return (self.pos, self.group.settled, active, *[counts.get(v, 0) for v in VERDICTS])
+        count = self.group.verdicts.count
+        return (self.pos, self.group.settled, active, *map(count, VERDICT_CODE.values()))
 
 
 class TaskRecord(Struct, gc=False, eq=False):
@@ -121,17 +120,21 @@ class AttemptRecord(Struct, gc=False, eq=False):
     def row(self) -> Row:
         a = self.attempt
         state = "running" if a.started else "assigned"
-        return (*self.head, self.started_us, self.pos, self.us, state, a.orphaned or None,
-                a.revoked or None)  # fmt: skip
+        return (*self.head, self.started_us, self.pos, self.us, state, a.devices or None,
+                a.orphaned or None, a.revoked or None)  # fmt: skip
 
-    def closed(
-        self, ending: int, cause: Cause | None, reason: str | None, pos: int, us: int
-    ) -> Row:
+    def closed(self, ending: int, cause: Cause | None, pos: int, us: int) -> Row:
         """The row of an attempt that ended without a finish."""
         code = CAUSE_CODE[cause] if cause is not None else None
-        return (*self.head, self.started_us, pos, us, ending, None, code,
-                reason or self.attempt.orphaned or None, self.attempt.revoked or None,
-                *NOTHING_MEASURED)  # fmt: skip
+        return (*self.head, self.started_us, pos, us, ending, None, code, None, None)
+
+    def extra_row(self, reason: str | None, measured: Row | None = None) -> Row | None:
+        """Its row in `fact.extras`, `measured` from `exit_code` on; None when all of it is NULL."""
+        a = self.attempt
+        told = (a.devices or None, reason or a.orphaned or None, a.revoked or None)
+        if measured is None and told == (None, None, None):
+            return None
+        return (self.head[5], *told, *(measured or NOTHING_MEASURED))
 
 
 FINISHED, RETURNED, CLOSED = 1, 2, 3
@@ -139,8 +142,8 @@ FINISHED, RETURNED, CLOSED = 1, 2, 3
 CAUSE_CODE = {cause: code for code, cause in enumerate(Cause, start=1)}
 """Verdicts, causes and endings are numbers in the two tables that grow with every task: a short
 string costs the appender four times as much. The views say the words."""
-NOTHING_MEASURED: Row = (None,) * 13
-"""duration_us .. output_tail of an attempt that reported none of them."""
+NOTHING_MEASURED: Row = (None,) * 11
+"""exit_code .. output_tail of an attempt that reported none of them."""
 
 
 class RunRecord:

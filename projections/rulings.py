@@ -35,30 +35,30 @@ def on_ruling(ledger: Ledger, judged: Judged, subject: Subject, base: int, us: i
     run = ledger.runs.get(subject.run)
     add = ledger.facts["tasks"].append
     last = -1
-    for index, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False)):
+    for pos, (event, void) in enumerate(zip(judged.events, judged.voids, strict=False), base):
         if void:
             continue
-        last = index
+        last = pos
         if type(event) is TaskSettled:
             assert run is not None
-            add(_settled_row(ledger, run, event, base | index, us))
+            add(_settled_row(ledger, run, event, pos, us))
         elif type(event) is TaskRequeued:
-            _requeued(ledger, run, event, base | index, us)
+            _requeued(ledger, run, event, pos, us)
         elif type(event) is RangeSettled:
-            _range_settled(ledger, run, event, base | index, us)
+            _range_settled(ledger, run, event, pos, us)
         elif type(event) is RunSettled:
             assert run is not None
-            ledger.end_run(run, "settled", event.verdict, "", base | index, us)
+            ledger.end_run(run, "settled", event.verdict, "", pos, us)
         elif type(event) is SubmissionRejected:
-            _rejected(ledger, subject.run, event, base | index, us)
+            _rejected(ledger, subject.run, event, pos, us)
         elif type(event) is RunForgotten:
-            ledger.facts["forgotten"].append((subject.run, base | index, us))
+            ledger.facts["forgotten"].append((subject.run, pos, us))
     if last >= 0 and run is not None and ledger.runs.get(subject.run) is run:
-        ledger.touch_run(run, base | last, us)
+        ledger.touch_run(run, last, us)
 
 
 def _settled_row(ledger: Ledger, run: RunRecord, event: TaskSettled, pos: int, us: int) -> Row:
-    verdict, at = event.verdict, event.at
+    at = event.at
     record = run.tasks.pop(event.task, None)
     if record is not None:
         group, index, tries = record.group, record.task.index, record.task.tries
@@ -67,7 +67,6 @@ def _settled_row(ledger: Ledger, run: RunRecord, event: TaskSettled, pos: int, u
     else:
         name, index = split_task_id(event.task) or ("", 0)
         group, tries = run.groups[name], 0
-    group.counts[verdict] = group.counts.get(verdict, 0) + 1
     accepted = params = None
     if at is not None and 0 <= at[0] <= SEQUENCE_MAX and 0 <= at[1] < INDEX_END:
         accepted = at[0] << INDEX_BITS | at[1]
@@ -75,8 +74,8 @@ def _settled_row(ledger: Ledger, run: RunRecord, event: TaskSettled, pos: int, u
         submitted = group.group.submitted
         params = text(task_params(submitted.items, submitted.axes, index))
     return (
-        group.pos, index, VERDICT_CODE[verdict], CAUSE_CODE[event.cause], tries, accepted, params,
-        pos, us,
+        group.pos, index, VERDICT_CODE[event.verdict], CAUSE_CODE[event.cause], tries, accepted,
+        params, pos, us,
     )  # fmt: skip
 
 
@@ -96,9 +95,7 @@ def _requeued(
     if record is not None and (task is None or not event.keep_open):
         # Of a task that is settled already the attempt is closed whatever the ruling says.
         del ledger.attempts[event.token]
-        row = record.closed(CLOSED, event.cause, None, pos, us)
-        ledger.facts["attempts"].append(row)
-        ledger.drop_attempt(record)
+        ledger.close_attempt(record, CLOSED, event.cause, None, pos, us)
     elif record is not None:
         record.touch(pos, us)
     if task is not None:
@@ -116,7 +113,6 @@ def _range_settled(
             (group.pos, start, stop, event.verdict._value_, event.cause._value_,
              event.message or None, pos, us)
         )  # fmt: skip
-        group.counts[event.verdict] = group.counts.get(event.verdict, 0) + stop - start
     over = [
         name
         for name, record in run.tasks.items()
@@ -155,5 +151,4 @@ def close_by_ruling(ledger: Ledger, judged: Judged, base: int, us: int) -> None:
     for token in [token for token in ledger.attempts if token not in is_open]:
         record = ledger.attempts.pop(token)
         pos, cause = settled.get(record.attempt.task.id, (base, None))
-        ledger.facts["attempts"].append(record.closed(CLOSED, cause, None, pos, us))
-        ledger.drop_attempt(record)
+        ledger.close_attempt(record, CLOSED, cause, None, pos, us)

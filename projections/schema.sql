@@ -10,10 +10,12 @@
 -- an attempt. `*_us` is the server's time of the message in Unix microseconds, UTC.
 -- Unknown is NULL.
 --
--- `fact.attempts` and `fact.tasks` grow with every task, so they are made for the appender: it takes
--- floats and small integers as they are, casts small integers to BIGINT slowly, and needs four
--- times as long for a short string. Hence `duration_us` .. `peak_rss_bytes` are DOUBLE (whole numbers
--- below 2^53), and verdicts, causes and endings are codes that the views turn into words.
+-- `fact.attempts` and `fact.tasks` grow with every task, so they are made for the appender: each column
+-- costs it, a NULL nearly as much as a number and a short string four times as much; floats and
+-- small integers it takes as they are, small integers for a BIGINT it casts slowly. Hence verdicts,
+-- causes and endings are codes that the views turn into words, durations are DOUBLE (whole numbers
+-- below 2^53), and what an attempt has only sometimes is in `fact.extras`: one row by
+-- `assigned_pos` where there is something to say.
 
 CREATE SCHEMA fact;
 CREATE SCHEMA live;
@@ -28,10 +30,13 @@ CREATE TABLE fact.groups (
 
 CREATE TABLE fact.attempts (
     group_pos BIGINT, task_index INTEGER, attempt INTEGER, token VARCHAR, worker_pos BIGINT,
-    assigned_pos BIGINT, assigned_us BIGINT, params VARCHAR, devices VARCHAR[],
-    started_us BIGINT, pos BIGINT, at_us BIGINT, ending INTEGER, verdict INTEGER, cause INTEGER,
-    reason VARCHAR, revoked VARCHAR, duration_us DOUBLE, exit_code INTEGER, message VARCHAR,
-    value VARCHAR, cpu_us DOUBLE, peak_rss_bytes DOUBLE, requested VARCHAR, actual VARCHAR,
+    assigned_pos BIGINT, assigned_us BIGINT, params VARCHAR, started_us BIGINT, pos BIGINT,
+    at_us BIGINT, ending INTEGER, verdict INTEGER, cause INTEGER, duration_us DOUBLE, value VARCHAR
+);
+
+CREATE TABLE fact.extras (
+    assigned_pos BIGINT, devices VARCHAR[], reason VARCHAR, revoked VARCHAR, exit_code INTEGER,
+    message VARCHAR, cpu_us DOUBLE, peak_rss_bytes DOUBLE, requested VARCHAR, actual VARCHAR,
     placement_detail VARCHAR, output_digest VARCHAR, output_bytes BIGINT, output_truncated BOOLEAN,
     output_tail VARCHAR
 );
@@ -128,8 +133,8 @@ CREATE TABLE fact.digests (sequence BIGINT, digest VARCHAR);
 -- == what is open ==================================================================================
 CREATE TABLE live.attempts (
     group_pos BIGINT, task_index INTEGER, attempt INTEGER, token VARCHAR, worker_pos BIGINT,
-    assigned_pos BIGINT, assigned_us BIGINT, params VARCHAR, devices VARCHAR[],
-    started_us BIGINT, pos BIGINT, at_us BIGINT, state VARCHAR, reason VARCHAR, revoked VARCHAR
+    assigned_pos BIGINT, assigned_us BIGINT, params VARCHAR, started_us BIGINT, pos BIGINT,
+    at_us BIGINT, state VARCHAR, devices VARCHAR[], reason VARCHAR, revoked VARCHAR
 );
 CREATE TABLE live.runs AS FROM fact.runs;
 CREATE TABLE live.tallies AS FROM fact.tallies;

@@ -101,17 +101,20 @@ FROM fact.cancels;
 CREATE VIEW attempts AS
 SELECT g.run, g.group_name || '-' || a.task_index AS task, g.group_name, a.task_index,
     coalesce(nullif(g.label, ''), g.group_name) AS label, g.hardware, a.params, a.attempt, a.token,
-    w.worker, w.incarnation, a.devices, coalesce(ending_of(a.ending), a.state) AS state,
-    verdict_of(a.verdict) AS verdict, cause_of(a.cause) AS cause, a.reason, a.revoked,
+    w.worker, w.incarnation, coalesce(x.devices, a.devices) AS devices,
+    coalesce(ending_of(a.ending), a.state) AS state, verdict_of(a.verdict) AS verdict,
+    cause_of(a.cause) AS cause, coalesce(x.reason, a.reason) AS reason,
+    coalesce(x.revoked, a.revoked) AS revoked,
     make_timestamptz(a.assigned_us) AS assigned_at, make_timestamptz(a.started_us) AS started_at,
     CASE WHEN a.ending IS NOT NULL THEN make_timestamptz(a.at_us) END AS ended_at,
-    a.duration_us::BIGINT AS duration_us, a.exit_code, a.message, a.value,
-    a.cpu_us::BIGINT AS cpu_us, a.peak_rss_bytes::BIGINT AS peak_rss_bytes, a.requested, a.actual,
-    a.placement_detail, a.output_digest, a.output_bytes, a.output_truncated, a.output_tail,
+    a.duration_us::BIGINT AS duration_us, x.exit_code, x.message, a.value,
+    x.cpu_us::BIGINT AS cpu_us, x.peak_rss_bytes::BIGINT AS peak_rss_bytes, x.requested, x.actual,
+    x.placement_detail, x.output_digest, x.output_bytes, x.output_truncated, x.output_tail,
     a.assigned_pos, a.group_pos, seq_of(a.assigned_pos) AS assigned_seq, seq_of(a.pos) AS seq,
     idx_of(a.pos) AS idx
 FROM (FROM fact.attempts UNION ALL BY NAME FROM live.attempts) a
 JOIN fact.groups g USING (group_pos)
+LEFT JOIN fact.extras x USING (assigned_pos)
 LEFT JOIN workers w USING (worker_pos);
 
 CREATE VIEW requeues AS
@@ -127,14 +130,15 @@ SELECT g.run, g.group_name || '-' || t.task_index AS task, g.group_name, t.task_
     coalesce(nullif(g.label, ''), g.group_name) AS label, coalesce(t.params, a.params) AS params,
     g.hardware, 'settled' AS state, verdict_of(t.verdict) AS verdict, cause_of(t.cause) AS cause,
     t.attempts, w.worker,
-    a.attempt AS accepted_attempt, a.duration_us::BIGINT AS duration_us, a.exit_code, a.message,
-    a.value, a.cpu_us::BIGINT AS cpu_us, a.peak_rss_bytes::BIGINT AS peak_rss_bytes, a.requested,
-    a.actual, a.output_digest, a.output_tail, make_timestamptz(t.at_us) AS settled_at,
+    a.attempt AS accepted_attempt, a.duration_us::BIGINT AS duration_us, x.exit_code, x.message,
+    a.value, x.cpu_us::BIGINT AS cpu_us, x.peak_rss_bytes::BIGINT AS peak_rss_bytes, x.requested,
+    x.actual, x.output_digest, x.output_tail, make_timestamptz(t.at_us) AS settled_at,
     a.assigned_pos, t.group_pos, seq_of(t.pos) AS seq, idx_of(t.pos) AS idx
 FROM fact.tasks t
 JOIN fact.groups g USING (group_pos)
 LEFT JOIN fact.attempts a
     ON a.pos = t.attempt_pos AND a.group_pos = t.group_pos AND a.task_index = t.task_index
+LEFT JOIN fact.extras x USING (assigned_pos)
 LEFT JOIN workers w USING (worker_pos)
 UNION ALL
 SELECT run, group_name || '-' || task_index, group_name, task_index, label,

@@ -42,8 +42,9 @@ class ProjectorOptions:
     """The log counts as idle after so long without a message."""
     rest_ms: int = 200
     """The same when no run is open: nothing more is to be expected."""
-    rows_max: int = 60_000
-    """Rows of one commit; four times as many may wait before reading stops."""
+    rows_max: int = 20_000
+    """Rows of one commit, so that a busy log's last commit, for which somebody may wait, is short;
+    four times as many may wait before reading stops."""
     held_bytes_max: int = 32 * 1024 * 1024
     """The same in bytes of log: rows can be large."""
     beats_ms: int = 1000

@@ -224,7 +224,7 @@ async def test_damage_that_only_a_query_meets_is_mended(
     """A bad block is refused once; the file is rebuilt, and the same query answers."""
     log, path = MemoryLog(), tmp_path / "main.duckdb"
     log.messages.extend(World(3).grow(150))
-    sql = "SELECT count(token), count(message) FROM fact.attempts"
+    sql = "SELECT count(token), count(value) FROM fact.attempts"
     request = QueryRequest(sql=sql, at_least=len(log.messages), timeout_ms=60_000)
     async with serving(connection, log, path):
         before = await ask_query(connection, pool.query, request)
