@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OUTCOMES = {
-    "pytest.ini": "[pytest]\nmarkers = slow: takes long\n",
+    "pytest.ini": "[pytest]\nmarkers = slow: takes long\njunit_family = xunit1\n",
     "test_outcomes.py": """
 import warnings
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 VARIES = (
     (re.compile(r"\b0x[0-9a-fA-F]+"), "0x_"),
     (re.compile(r"\bpytest-\d+\b"), "pytest-N"),
+    (re.compile(r"(#x|\\u)(d[89a-f][0-9a-f]{2})", re.I), "half"),  # surrogates are no UTF-8
     (re.compile(r"\b\d+\.\d+(e-\d+)? ?(ms|s|us|seconds)\b"), "T"),
 )
 LAST = re.compile(r"^=* ?(\d+ [a-z].*|no tests ran) in [\d.]+s")
