@@ -56,6 +56,8 @@ class Assigner:
         """Mean duration (us) by what is run: a first guess for groups without a finish of their
         own."""
         self._count = 0
+        self.unread: set[str] = set()
+        """Tokens given out and not read back: a second copy of an assignment says nothing (L4)."""
 
     # -- workers -----------------------------------------------------------------------------------
     def seat(self, worker: Worker) -> None:
@@ -170,6 +172,7 @@ class Assigner:
         spec = self._spec_for(desk, run, submitted, letter)
         seat = seat_for(run.id, requirement, devices)
         count, nonce, events = self._count, self.pool.nonce, letter.events
+        unread = self.unread
         params = ABSENT
         for index in indexes:
             name = f"{group}-{index}"
@@ -191,6 +194,7 @@ class Assigner:
             )
             spec = None
             desk.reserve(token, seat)
+            unread.add(token)
             events.append(event)
         self._count = count
         return len(indexes)
@@ -207,13 +211,19 @@ class Assigner:
         return submitted.spec
 
     def undo(self, worker: str, event: e.TaskAssigned) -> None:
-        """Our assignment did not count (the worker rejoined meanwhile): the task waits again."""
+        """Our assignment did not count (the worker rejoined meanwhile): the task waits again.
+
+        A second copy of one that was read back before changes nothing, whatever became of it.
+        """
+        if event.token not in self.unread:
+            return
+        self.unread.remove(event.token)
         desk = self.desks.get(worker)
         if desk is not None:
             desk.release(event.token)
         run = self.pool.runs.get(event.run)
         found = run.find(event.token[: event.token.index(".")]) if run is not None else None
-        if run is not None and found is not None and event.token not in self.pool.open:
+        if run is not None and found is not None:
             self.queue.put_back(run, found[0], found[1])
 
     def in_flight(self, run: str, task: str) -> bool:

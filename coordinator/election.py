@@ -26,13 +26,17 @@ class LeaseKeeper:
         self,
         store: LeaseStore,
         clock: Clock,
-        holder: str,
+        name: str,
         ttl_ms: int,
         is_gone: Callable[[str], bool],
+        place: Callable[[], str] = str,
     ) -> None:
         self.store = store
         self.clock = clock
-        self.holder = holder
+        self.name = name
+        self.place = place
+        """Where its connection is now; it goes into the lease after the name and a slash, so that
+        `is_gone` of the others judges by what is true since the last renewal."""
         self.ttl_ms = ttl_ms
         self.is_gone = is_gone
         """Whether the holder named by the lease is certainly not there any more (only a hint: the
@@ -46,6 +50,10 @@ class LeaseKeeper:
     def held(self) -> bool:
         """Whether this keeper may act as holder now, by its own monotonic clock."""
         return self._revision > 0 and self.clock.monotonic_ns() < self._until_ns
+
+    def mine(self, holder: str) -> bool:
+        """Whether the lease names this keeper."""
+        return holder.startswith(f"{self.name}/")
 
     def nudge(self) -> None:
         """Something changed outside: look at the lease again at once."""
@@ -63,7 +71,7 @@ class LeaseKeeper:
         while True:
             self._changed.clear()
             seen = self.seen
-            free = not seen.holder or seen.holder == self.holder or self.is_gone(seen.holder)
+            free = not seen.holder or self.mine(seen.holder) or self.is_gone(seen.holder)
             if free and await self._claim(seen.revision):
                 return
             try:
@@ -73,8 +81,9 @@ class LeaseKeeper:
 
     async def _claim(self, expected: int) -> bool:
         sent_ns = self.clock.monotonic_ns()
+        holder = f"{self.name}/{self.place()}"
         try:
-            revision = await self.store.claim(self.holder, expected, self.ttl_ms)
+            revision = await self.store.claim(holder, expected, self.ttl_ms)
         except LogUnavailable:
             return False
         if revision is None:
@@ -87,7 +96,7 @@ class LeaseKeeper:
         """Renew at a third of the time to live; returns when the lease is lost."""
         while self.held:
             await asyncio.sleep(self.ttl_ms / 3000)
-            if self.seen.revision > self._revision and self.seen.holder != self.holder:
+            if self.seen.revision > self._revision and not self.mine(self.seen.holder):
                 break
             await self._claim(self._revision)
         self._revision = 0

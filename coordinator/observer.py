@@ -204,12 +204,14 @@ class Observer:
     def _observe_assignments(
         self, worker: str, events: Sequence[object], voids: Sequence[str]
     ) -> None:
+        unread = self.work.unread
         for event, void in zip(events, voids, strict=False):
             if isinstance(event, e.TaskAssigned):
                 if void:
-                    if event.term == self.term:
-                        self.work.undo(worker, event)
-                elif (run := self.pool.runs.get(event.run)) is not None and (
+                    self.work.undo(worker, event)
+                    continue
+                unread.discard(event.token)
+                if (run := self.pool.runs.get(event.run)) is not None and (
                     run.cancel_at or run.cancel_tasks
                 ):
                     attempt = self.pool.open[event.token]
@@ -272,6 +274,8 @@ class Observer:
             self._complete(run)
         elif run.closed and run.closed_at == judged.message.sequence:
             self._schedule_run(run, now)
+            if run.cancel_at:  # asked for while parts were missing
+                self.notes.cancelled[run.id] = run
         if run.opened_at == judged.message.sequence and not run.closed:
             self._watch_incomplete(run, now)
 

@@ -26,15 +26,18 @@ class Source:
     """The waiting tasks of one group: a range not yet handed out, and single tasks that came
     back."""
 
-    __slots__ = ("back", "cursor", "group", "key", "queued", "run", "skip")
+    __slots__ = ("back", "cursor", "gone", "group", "key", "queued", "run", "skip")
 
     def __init__(self, run: Run, group: Group, active: Iterable[int] = ()) -> None:
         self.run = run
         self.group = group
         self.cursor = 0
         self.skip = set(active)
-        """Indexes in the range that are not waiting: assigned or finished before this leader's
-        term."""
+        """Indexes ahead of the cursor that the range passes over: this leader's term began with
+        them assigned, finished, or come back (then they are in `back`, and not handed out twice).
+        """
+        self.gone: set[int] = set()
+        """Indexes that do not wait any more though no ruling on them was read back."""
         self.back: list[int] = []
         self.key = (-run.priority, run.closed_at or run.opened_at, group.submitted.part)
         self.queued = False
@@ -57,13 +60,13 @@ class Source:
             found: list[int] = []
             while self.back and len(found) < number:
                 index = heapq.heappop(self.back)
-                if not self.group.verdicts[index] and index not in self.skip:
+                if not self.group.verdicts[index] and index not in self.gone:
                     found.append(index)
             if found:
                 return found, False
         verdicts, start = self.group.verdicts, self.cursor
         stop = min(start + number, self.group.size)
-        if not self.skip and verdicts.count(0, start, stop) == stop - start:
+        if not (self.skip or self.gone) and verdicts.count(0, start, stop) == stop - start:
             self.cursor = stop
             return range(start, stop), True
         return self._pick(number), True
@@ -73,7 +76,9 @@ class Source:
         verdicts, size, cursor = self.group.verdicts, self.group.size, self.cursor
         found: list[int] = []
         while cursor < size and len(found) < number:
-            if not verdicts[cursor] and cursor not in self.skip:
+            if cursor in self.skip:
+                self.skip.remove(cursor)
+            elif not verdicts[cursor] and cursor not in self.gone:
                 found.append(cursor)
             cursor += 1
         self.cursor = cursor
@@ -143,7 +148,7 @@ class ReadyQueue:
         if found is None:
             return
         lane, source = found
-        source.skip.discard(index)
+        source.gone.discard(index)
         heapq.heappush(source.back, index)
         self._enqueue(lane, source)
 
@@ -157,7 +162,7 @@ class ReadyQueue:
         """One task of the group does not wait any more."""
         found = self._sources.get((run.id, group.name))
         if found is not None:
-            found[1].skip.add(index)
+            found[1].gone.add(index)
 
     def lane_of(self, run: Run, group: Group) -> Lane | None:
         """The lane the group's tasks wait in, while its run is unsettled."""

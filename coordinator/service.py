@@ -80,12 +80,10 @@ class Coordinator:
         self.limits = Limits()
         self.hints = Hints(broker, self._connection_gone) if broker is not None else None
         self.incarnation = random_id(8)
-        server = (broker.server_id or "") if broker is not None else ""
-        client = broker.client_id if broker is not None else None
-        holder = f"{name}/{self.incarnation}/{server}/{client or 0}"
         self.keeper = LeaseKeeper(
-            lease, self.clock, holder, self.options.lease_ttl_ms, self._holder_gone
-        )
+            lease, self.clock, f"{name}/{self.incarnation}", self.options.lease_ttl_ms,
+            self._holder_gone, self._place,
+        )  # fmt: skip
         self._nonce = ""
         self._alarmed: Exception | None = None
         self._wake = asyncio.Event()
@@ -229,6 +227,11 @@ class Coordinator:
             await self._folded_to(stored.sequence)
             return self.scheduler is not None
         return False
+
+    def _place(self) -> str:
+        """The connection as it is now: a reconnect or a restarted server makes it another one."""
+        broker = self.broker
+        return f"{broker.server_id or ''}/{broker.client_id or 0}" if broker is not None else "/0"
 
     def _holder_gone(self, holder: str) -> bool:
         """The holder's connection closed, or it was on the only server, in an earlier life of

@@ -243,11 +243,17 @@ class RunView:
 
     def _submit(self, subject: Subject, events: Events, message: Message) -> bool:
         changed = False
+        before = self.submission
         for index, event in enumerate(events):
             if isinstance(event, _PUBLISHER):
                 step = STEPS[type(event)]
                 void = step(self._pool, subject, event, message.sequence, index)
                 changed = changed or not void
+        if before is not None and self.submission is not before:
+            # A stranger had written under the run's id before its owner did (protocol S1).
+            pool = self._pool
+            self._begin()
+            self._pool = pool
         if changed and self.submitted_ns is None:
             self.submitted_ns, self.forgotten = message.time_ns, False
         return changed
@@ -274,11 +280,20 @@ class RunView:
             self.requeues += self._attempts.requeue(event) is not None
         elif isinstance(event, e.RangeSettled):
             self._settle_range(event)
-        elif isinstance(event, e.RunSettled):
+        elif isinstance(event, e.RunSettled) and self._ends(event):
             self.verdict, self.counts = event.verdict, dict(event.counts)
             self._close(event.verdict, message)
         elif isinstance(event, e.SubmissionRejected):
             self._reject(event, message)
+
+    def _ends(self, event: e.RunSettled) -> bool:
+        """Whether the run can be over by this: a part may have landed before the ruling did."""
+        run = self.submission
+        if run is None:
+            return True
+        if event.verdict != "cancelled" and run.closed == (event.verdict == "incomplete"):
+            return False
+        return not (run.closed or run.streams) or sum(event.counts.values()) == run.size
 
     def _settle(self, event: e.TaskSettled) -> None:
         found = None if self.done else self._locate(event.task)

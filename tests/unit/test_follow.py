@@ -414,3 +414,30 @@ def _settle_the_rest(log: Log, term: int) -> None:
         for index, code in enumerate(group.verdicts):
             if not code:
                 log.settle(task_id(name, index), Verdict.ERROR, term=term)
+
+
+def test_a_run_is_not_over_by_a_ruling_that_a_last_part_overtook() -> None:
+    """The leader ends a cancelled run with parts missing; the parts land before that ruling."""
+    log = Log()
+    part = e.TasksSubmitted(part=0, group="g", spec=SPEC, count=2)
+    log.put(f"run.me.{RUN}", e.RunSubmitted(key="k"), e.CancelRequested())
+    log.put(f"run.me.{RUN}", part, e.RunSealed(parts=1, tasks=2))
+    log.put(f"ruling.{RUN}", e.RunSettled(term=1, verdict="cancelled", counts={}))
+    assert log.voids[0] == "unsettled_tasks"
+    assert not log.view.done
+    cancelled = {"term": 1, "verdict": Verdict.CANCELLED, "cause": Cause.CANCELLED}
+    log.put(f"ruling.{RUN}", e.RangeSettled(group="g", start=0, stop=2, **cancelled))
+    log.put(f"ruling.{RUN}", e.RunSettled(term=1, verdict="cancelled", counts={"cancelled": 2}))
+    assert log.voids[0] == ""
+    assert (log.view.verdict, log.view.counts) == ("cancelled", {"cancelled": 2})
+
+
+def test_what_a_stranger_had_ended_under_the_id_of_a_run_is_not_its_end() -> None:
+    log = Log()
+    part = e.TasksSubmitted(part=0, group="g", spec=SPEC, count=2)
+    log.put(f"run.you.{RUN}", part, e.CancelRequested())
+    log.put(f"ruling.{RUN}", e.RunSettled(term=1, verdict="cancelled", counts={}))
+    assert log.view.verdict == "cancelled"
+    log.submit(GroupPlan(name="g", spec=SPEC, count=3))
+    assert log.voids[0] == ""
+    assert (log.view.done, log.view.size, log.view.publisher) == (False, 3, "me")

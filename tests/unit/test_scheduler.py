@@ -423,3 +423,46 @@ def test_a_pass_over_100000_queued_tasks_looks_at_none_of_them(world: World) -> 
     source = world.scheduler.work.queue.lanes.popitem()[1].head()  # type: ignore[union-attr]
     assert source is not None
     assert source.cursor == 1
+
+
+def test_a_new_leader_gives_a_task_that_came_back_to_one_worker_only(world: World) -> None:
+    """It waits both as one that came back and inside the range of its group."""
+    world.join("w", cpu_milli=3000)
+    rid = world.submit("k", {"count": 5})
+    world.settle()
+    world.append("worker.w", [e.WorkerLeft(incarnation="i1")])
+    world.settle()
+    assert all(task.waiting for task in world.pool.runs[rid].tasks.values())
+    world.elect("other")
+    world.join("v", "i2", cpu_milli=9000)
+    world.settle()  # a second assignment of one task would be void, and `append` says so
+    assert sorted(a.token.split(".")[0] for a in world.held["v"]) == [f"g0-{i}" for i in range(5)]
+
+
+def test_a_second_copy_of_an_assignment_gives_nothing_out_again(world: World) -> None:
+    world.join("w")
+    world.submit("k", {"count": 2})
+    ((subject, assignment),) = world.wave()
+    world.append(subject.removeprefix("dtf.main."), assignment, void="duplicate")
+    assert world.wave() == [], "the slot is still taken"
+    world.finish("w", 1, verdict=Verdict.FAILED)
+    world.append(subject.removeprefix("dtf.main."), assignment, void="attempt_number")
+    world.settle()
+    assert [a.token.split(".")[0] for a in world.held["w"]] == ["g0-1"], "g0-0 has had its turn"
+    assert len(world.pool.open) == 1
+
+
+def test_a_run_cancelled_before_its_last_part_came_is_not_run(world: World) -> None:
+    """The ruling that it ended as it was may come too late: then it is cancelled as it is."""
+    world.join("w")
+    rid = run_id("me", "k")
+    part = e.TasksSubmitted(part=0, group="g", spec=PYTHON, count=9)
+    world.append(f"run.me.{rid}", [e.RunSubmitted(key="k"), e.CancelRequested()])
+    assert world.scheduler is not None
+    ((subject, ruling),) = world.scheduler.decide(world.now)
+    world.append(f"run.me.{rid}", [part, e.RunSealed(parts=1, tasks=9)])
+    world.append(subject.removeprefix("dtf.main."), ruling, void="unsettled_tasks")
+    world.settle()
+    assert not world.held["w"]
+    assert world.pool.runs[rid].settled == "cancelled"
+    assert world.pool.runs[rid].counts == {"cancelled": 9}
