@@ -8,16 +8,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 EXAMPLES := $(VENV)/examples-ready
+SUITES := $(VENV)/suites-ready
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 REQUIREMENTS := $(wildcard examples/requirements*.txt)
 
-.PHONY: help demo test check lint types imports reference bench docs clean
+.PHONY: help demo test suites check lint types imports reference bench docs clean
 
 help:
 	@echo "make demo    run real models on this machine; ends with a matrix people can read"
 	@echo "make test    run every test (real nats-server, real processes)"
+	@echo "make suites  the suites of other packages under plain pytest and pytest --dtf, case by case"
 	@echo "make check   lint, formatting, types, import contracts, generated reference"
 	@echo "make bench   measure the performance bars, print a table, write benchmarks/out/latest.json"
 	@echo "make docs    write the generated reference again"
@@ -26,8 +28,11 @@ help:
 demo: $(EXAMPLES)
 	$(BIN)/dtf demo
 
-test: $(EXAMPLES)
+test: $(EXAMPLES) $(SUITES)
 	$(BIN)/python -m pytest $(ARGS)
+
+suites: $(EXAMPLES)
+	PYTHONPATH=tests $(BIN)/python -m suites $(ARGS)
 
 check: lint types imports reference
 
@@ -73,4 +78,10 @@ $(EXAMPLES): $(READY) $(REQUIREMENTS)
 	@echo "Installing what the examples need into $(VENV) (once) ..."
 	@$(PIP) install --requirement examples/requirements.txt
 	@$(PIP) install --no-deps --requirement examples/requirements-nodeps.txt
+	@touch $@
+
+# The suites of other packages that `make test` runs: source distributions, pinned by their hash, kept out of this repository.
+$(SUITES): $(READY) $(wildcard tests/suites/table.py tests/suites/fetch.py)
+	@echo "Fetching the suites that pytest --dtf is compared with into $(VENV)/suites (once) ..."
+	@PYTHONPATH=tests $(BIN)/python -m suites --fetch-kept
 	@touch $@

@@ -28,7 +28,7 @@ def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "docs"])
+@pytest.mark.parametrize("target", ["demo", "test", "suites", "check", "bench", "docs"])
 def test_without_a_python_each_target_says_which_one_it_needs(checkout: Path, target: str) -> None:
     done = make(checkout, target, "PYTHON=")
     assert done.returncode != 0
@@ -47,7 +47,7 @@ def test_a_python_that_cannot_make_environments_is_named_with_the_remedy(checkou
 
 def test_help_names_every_command(checkout: Path) -> None:
     said = make(checkout).stdout
-    for target in ("demo", "test", "check", "bench", "docs", "clean"):
+    for target in ("demo", "test", "suites", "check", "bench", "docs", "clean"):
         assert f"make {target}" in said
 
 
