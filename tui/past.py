@@ -56,14 +56,19 @@ def plain_params(params: str | None) -> dict[str, Any]:
 
 
 async def _failures(history: History, run: str) -> list[Failure]:
+    """Cases of pytest's shards that failed, then tasks that did, unless by such a case."""
     rows = await history.rows(
-        """SELECT task, label, params, verdict, cause, message, output_tail, worker, attempts,
-            exit_code, duration_us
-        FROM failures WHERE run = ? ORDER BY seq, idx LIMIT ?""",
+        """SELECT f.task, f.label, f.params, f.verdict, f.cause, f.message, f.output_tail, f.worker,
+            f.attempts, f.exit_code, f.duration_us
+        FROM failures f WHERE f.run = ? AND NOT EXISTS (
+            FROM cases c JOIN groups g USING (group_pos)
+            WHERE c.assigned_pos = f.assigned_pos AND g.runner = 'pytest'
+                AND c.verdict NOT IN ('passed', 'skipped'))
+        ORDER BY f.seq, f.idx LIMIT ?""",
         run,
         FAILURES_MAX,
     )
-    return [
+    return [*await _failed_cases(history, run)] + [
         Failure(
             task,
             task_label(label, plain_params(params), 0, 1),
@@ -74,6 +79,36 @@ async def _failures(history: History, run: str) -> list[Failure]:
             *rest,
         )
         for task, label, params, verdict, cause, message, tail, *rest in rows
+    ]
+
+
+async def _failed_cases(history: History, run: str) -> list[Failure]:
+    rows = await history.rows(
+        """SELECT t.task, c.case_id, c.verdict, t.cause, c.message, t.worker, c.tries, c.duration_us
+        FROM cases c JOIN tasks t USING (assigned_pos) JOIN groups g ON g.group_pos = c.group_pos
+        WHERE t.run = ? AND g.runner = 'pytest' AND c.verdict NOT IN ('passed', 'skipped')
+        ORDER BY c.seq, c.idx, c.ordinal LIMIT ?""",
+        run,
+        FAILURES_MAX,
+    )
+    return [
+        Failure(task, case, verdict, cause, message or "", "", worker, tries, None, duration_us)
+        for task, case, verdict, cause, message, worker, tries, duration_us in rows
+    ]
+
+
+async def _files_seen(history: History, run: str) -> list[Seen]:
+    """Cases of pytest's shards, by file and verdict."""
+    rows = await history.rows(
+        """SELECT split_part(c.case_id, '::', 1) AS file, t.hardware, c.verdict, count(*)
+        FROM cases c JOIN tasks t USING (assigned_pos) JOIN groups g ON g.group_pos = c.group_pos
+        WHERE t.run = ? AND g.runner = 'pytest' GROUP BY ALL ORDER BY file LIMIT ?""",
+        run,
+        DETAIL_MAX,
+    )
+    return [
+        Seen("pytest", {"file": file}, hardware, verdict, None, times)
+        for file, hardware, verdict, times in rows
     ]
 
 
@@ -94,14 +129,16 @@ async def _seen(history: History, run: str) -> list[Seen]:
     rows = await history.rows(
         """SELECT task, label, params, hardware, coalesce(verdict, state) FROM (
             SELECT task, label, params, hardware, verdict, state, group_pos, task_index
-            FROM tasks WHERE run = ?
+            FROM tasks WHERE run = ? AND NOT EXISTS (
+                FROM cases c JOIN groups g USING (group_pos)
+                WHERE c.assigned_pos = tasks.assigned_pos AND g.runner = 'pytest')
             UNION ALL SELECT task, label, params, hardware, NULL, 'queued', group_pos, task_index
             FROM queued_tasks WHERE run = ?
         ) ORDER BY group_pos, task_index""",
         run,
         run,
     )
-    return [
+    return await _files_seen(history, run) + [
         Seen(label, plain_params(params), hardware, known_state(state), latencies.get(task))
         for task, label, params, hardware, state in rows
     ]

@@ -108,7 +108,8 @@ def _pytest_entry(case: Row, told: list[Mark]) -> ET.Element:
             tag.set("type", mark.kind)
         tag.text = _text(mark.text) if mark.text is not None else None
     if not told:
-        _judge(element, case["verdict"], case["message"] or case["verdict"], case["message"] or "")
+        story = case["message"] or case["verdict"]
+        _judge(element, case["verdict"], story.partition("\n")[0], story)
     return element
 
 
