@@ -250,7 +250,7 @@ def test_a_process_with_open_fixtures_is_remembered_until_it_says_otherwise() ->
     world = World(["a.py"])
     token = world.attempt("w1", "s0-0", passed("a.py::x"))
     world.settle("s0-0", token, b'{"rest":[],"host":"h","open":true,"missing":["a.py::y"]}')
-    assert world.follower.hosts == {"h": "w1"}
+    assert world.follower.hosts == {("h", "w1")}
     assert list(world.follower.missing) == ["a.py::y"]
 
 

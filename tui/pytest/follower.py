@@ -39,8 +39,8 @@ class Follower:
         self.planner = planner
         self.fresh: list[Shard] = []
         """Shards to be submitted."""
-        self.hosts: dict[str, str] = {}
-        """Processes that still have fixtures set up -> their worker."""
+        self.hosts: set[tuple[str, str]] = set()
+        """(process, its worker) that still has fixtures set up; every worker calls its own alike."""
         self.missing: dict[str, None] = {}
         self.workers: dict[str, int] = {}
         """Worker -> cases it ran."""
@@ -162,10 +162,11 @@ class Follower:
         value = _values.decode(end.value)
         self.missing.update(dict.fromkeys(map(str, value.get("missing") or ())))
         host = str(value.get("host") or "")
+        left = (host, self.worker_of(task))
         if host and value.get("open"):
-            self.hosts[host] = self.worker_of(task)
+            self.hosts.add(left)
         else:
-            self.hosts.pop(host, None)
+            self.hosts.discard(left)
         self._more(task, value)
 
     def _lost(self, task: str, cause: Cause, message: str) -> None:

@@ -282,9 +282,9 @@ class PoolRun:
         self, run: OpenRun, spec: TaskSpec, common: dict[str, Any], follower: Follower
     ) -> None:
         """Session fixtures that are still set up are torn down where they are."""
-        hosts, follower.hosts = follower.hosts, {}
+        hosts, follower.hosts = sorted(follower.hosts), set()
         self.shards += len(hosts)
-        for host, worker in hosts.items():
+        for host, worker in hosts:
             there = msgspec.structs.replace(spec, require=self._require(worker=worker))
             for task in await run.add(there, [{**common, "files": [], "close": host}]):
                 follower.bind(None, task)
