@@ -40,7 +40,7 @@ class Follower:
         self.fresh: list[Shard] = []
         """Shards to be submitted."""
         self.hosts: set[tuple[str, str]] = set()
-        """(process, its worker) that still has fixtures set up; every worker calls its own alike."""
+        """(process, worker) with fixtures still set up; every worker calls its own alike."""
         self.missing: dict[str, None] = {}
         self.workers: dict[str, int] = {}
         """Worker -> cases it ran."""
