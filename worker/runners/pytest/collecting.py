@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from _pytest.runner import collect_one_node
 
+from .markers import wrong_markers
 from .recorder import Recorder
 from .wire import digest_of, wire_id
 
@@ -120,6 +121,9 @@ class Collection:
             else:
                 for node in self._nodes_of(path):
                     items.extend(session.genitems(node))
+            if wrong := wrong_markers(found.path, items):
+                self.recorder.collect_failures.append(wrong)
+                items.clear()
             hook = session.config.hook
             hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
             session.testscollected = len(everything) + len(items)
