@@ -12,13 +12,14 @@ from collections.abc import Iterable
 import msgspec
 
 from ..core import events as e
+from ..core.codec import BATCH_EVENTS_MAX
 from ..core.events import Event
 from ..core.model import ABSENT, TaskSpec, task_params
 from ..core.state import Attempt, Group, Pool, Run, Worker
 from .capacity import Desk, seat_for
 from .queue import Lane, ReadyQueue, Source
 
-MESSAGE_EVENTS_MAX = 500
+MESSAGE_EVENTS_MAX = BATCH_EVENTS_MAX
 PARAMS_BYTES_MAX = 192 * 1024
 """Most bytes of parameters and specifications in one message to a worker; keeps it under the limit
 of L6."""

@@ -21,8 +21,9 @@ from .nesting import DEPTH_MAX, nests_deeper, openings, without_deep
 
 MESSAGE_BYTES_MAX = 256 * 1024
 """Most bytes of one message a writer of ours makes, and the bound for the leader (protocol L6)."""
-BATCH_EVENTS_MAX = 500
-"""Most events of one message a writer of ours makes."""
+BATCH_EVENTS_MAX = DEPTH_MAX - 1
+"""Most events of one message a writer of ours makes. With one more, two brackets in each would be
+as many as a message with a too deep element has at least, and every reader would look closer."""
 EVENTS_MAX = 10_000
 """Most elements of one message that are looked at; a message with more is void as a whole."""
 

@@ -7,8 +7,10 @@ import random
 from typing import Any
 
 import pytest
+from dtf.core import codec
 from dtf.core import events as e
 from dtf.core.codec import (
+    BATCH_EVENTS_MAX,
     Undecodable,
     decode_batch,
     decode_telemetry,
@@ -113,3 +115,16 @@ def test_an_element_may_nest_to_the_limit(levels: int, alone: bool) -> None:
 def test_brackets_inside_strings_nest_nothing() -> None:
     many = [finished("t", message="[" * 2000, value=Raw(b'"' + b"{[" * 999 + b'"'))] * 3
     assert decode_batch(encode_batch(many)) == many
+
+
+@pytest.mark.parametrize("count", [BATCH_EVENTS_MAX, BATCH_EVENTS_MAX + 1])
+def test_full_messages_of_ours_are_read_without_a_closer_look(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters or a position in each event are no reason to measure how deep a message nests."""
+    looked: list[int] = []
+    monkeypatch.setattr(codec, "nests_deeper", lambda data, depth_max: looked.append(len(data)))
+    params = Raw(b'{"i":1}')
+    given = e.TaskAssigned(term=1, run="r", token="t", incarnation="i", params=params)
+    decode_batch(encode_batch([given] * count))
+    assert bool(looked) == (count > BATCH_EVENTS_MAX)
