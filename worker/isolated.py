@@ -279,6 +279,8 @@ class Isolated(Listener):
             self.notes.append(f"{facts.alive} processes could not be killed")
         if facts.store_error:
             self.notes.append(f"output could not be stored whole: {facts.store_error}")
+        if facts.note and facts.start != "became":
+            self.notes.append(facts.note)
         report = self._report.report
         if report.bad_lines:
             self.notes.append(f"{report.bad_lines} report lines were not understood")

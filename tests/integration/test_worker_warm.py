@@ -352,9 +352,15 @@ async def test_an_interpreter_that_is_not_there_is_told(bench: Bench) -> None:
     assert "/no/such/python" in text
 
 
-async def test_a_module_that_cannot_be_preloaded_stops_nobody(bench: Bench) -> None:
-    facts = await bench.run("nothing", "no_such_module")
-    assert (facts.code, facts.start) == (0, "fork")
+async def test_a_module_that_cannot_be_preloaded_stops_nobody_and_is_told(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = [bench.start("nothing", "no_such_module") for _ in range(2)]
+    async with asyncio.timeout(LIMIT_S):
+        facts = [await each.done for each in heard]
+    assert [(f.code, f.start) for f in facts] == [(0, "fork")] * 2
+    assert all("No module named 'no_such_module'" in f.note for f in facts)
+    assert len([r for r in caplog.records if "no_such_module" in r.getMessage()]) == 1
 
 
 async def test_a_parent_with_threads_runs_the_attempt_itself(bench: Bench) -> None:
@@ -396,9 +402,9 @@ async def test_an_attempt_on_its_way_can_be_killed(bench: Bench) -> None:
     behind = bench.start("where", slot=1)
     bench.processes.kill(1, soft=True)
     async with asyncio.timeout(LIMIT_S):
-        await heard.returned
+        facts = await heard.done
+        assert (facts.why, facts.code) == ("killed", -signal.SIGKILL)
         assert (await behind.done).code == 0
-    assert not heard.done.done()
 
 
 # -- hosts ----------------------------------------------------------------------------------------

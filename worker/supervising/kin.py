@@ -59,6 +59,8 @@ class Parent(Kin):
         self.link = link
         self.id: str = link["id"]
         self.ready = False
+        self.problem = ""
+        """What it could not import; nobody is stopped by that, but told."""
         self.used = now
         self.asked_at = 0
         """When it was last asked for a process that runs one order."""

@@ -8,12 +8,14 @@ import signal
 import sys
 import time
 
+from .bell import hang_bell
 from .channel import NEVER, Channel
+from .ends import Ends
 from .family import Family
 from .lines import Lines
 from .running import ANNOUNCE_NS, LISTEN_NS, LIVE_NS, MS, Running
-from .spawn import Spawner, is_empty
-from .table import below, childless, kill_quietly, oom_kills, own_peak_rss
+from .spawn import Spawner
+from .table import below, childless, kill_quietly, own_peak_rss
 from .warm import Warm
 
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
@@ -42,21 +44,9 @@ class Supervisor:
         self.family = Family(self.attempts, self.firsts, self.warm)
         self.next_due = NEVER
         self.sweep_at = NEVER
-        self.oom = oom_kills()
+        self.ends = Ends()
         self.floor = own_peak_rss()
-        self.bell = self.hang_bell()
-
-    def hang_bell(self) -> int:
-        """A descriptor that rings when a child ends, or when our parent has."""
-        reader, writer = os.pipe()
-        for fd in (reader, writer):
-            os.set_blocking(fd, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.poll.register(reader, select.POLLIN)
-        return reader
+        self.bell = hang_bell(self.poll)
 
     def run(self) -> None:
         """Serves until the agent is gone, then until every process is."""
@@ -331,7 +321,9 @@ class Supervisor:
         if attempt.output.pipe >= 0:
             attempt.output.read(now)
             self.close_pipe(attempt)
-        facts = self.facts(attempt, now)
+        if attempt.announced:
+            self.send_live(attempt, now)
+        facts = self.ends.facts(attempt)
         self.next_in_line(attempt.slot)
         self.tell("done", attempt.key, facts)
 
@@ -339,28 +331,6 @@ class Supervisor:
         """The next order of the slot is started; one that cannot be is told, and the next tried."""
         while waiting := self.lines.next(slot):
             self.start(*waiting)
-
-    def facts(self, attempt: Running, now: int) -> dict[str, Any]:
-        attempt.output.close()
-        killed_by_kernel = False
-        if os.WIFSIGNALED(attempt.status) and os.WTERMSIG(attempt.status) == signal.SIGKILL:
-            before, self.oom = self.oom, oom_kills()
-            killed_by_kernel = not attempt.why and self.oom > before
-        if attempt.announced:
-            self.send_live(attempt, now)
-        return {
-            "code": os.waitstatus_to_exitcode(attempt.status),
-            "why": "oom" if killed_by_kernel else attempt.why,
-            "duration_us": (attempt.ended - attempt.began) // 1000,
-            "cpu_us": attempt.cpu_us,
-            "peak_rss": attempt.peak_rss,
-            "left": attempt.left,
-            "alive": len(attempt.known),
-            "scratch_left": not is_empty(attempt.scratch),
-            "start": attempt.start,
-            "note": attempt.note,
-            **attempt.output.facts(),
-        }
 
     def kill_left(self, group: int) -> None:
         """What an idle process of the group has left behind is killed; orphans by the sweep."""

@@ -129,6 +129,7 @@ class Parents:
                 self._give_up(parent, f"the warm process could not prepare: {problem}", now)
                 return
             parent.ready = True
+            parent.problem = problem
             parent.due = NEVER
             for kin in parent.awaited:
                 kin.due = now + HELLO_NS

@@ -13,6 +13,7 @@ import sys
 import time
 
 from .channel import NEVER
+from .ends import never_ran
 from .kin import Host, Kin, Parent
 from .parents import Parents
 from .running import MS, Awaited, Running
@@ -98,20 +99,20 @@ class Warm:
         """An order that has not begun is given up."""
         for host in list(self.hosts.values()):
             if host.next is not None and host.next[0] == key:
-                host.next = None
-                self._give_back(key, host.slot)
+                order, host.next = host.next[1], None
+                self._killed(key, order)
                 return
         for kin in list(self.by_fd.values()):
             if isinstance(kin, Host) and kin.key == key and not kin.pid and not kin.unwanted:
                 kin.unwanted = True
                 self._forget(kin)
-                self._give_back(key, kin.slot)
+                self._killed(key, kin.order)
                 return
 
-    def _give_back(self, key: int, slot: int) -> None:
-        self.sup.lines.holders.pop(slot, None)
-        self.sup.tell("returned", key)
-        self.sup.next_in_line(slot)
+    def _killed(self, key: int, order: dict[str, Any]) -> None:
+        self.sup.lines.holders.pop(order["slot"], None)
+        self.sup.tell("done", key, never_ran(order))
+        self.sup.next_in_line(order["slot"])
 
     # -- what they say ----------------------------------------------------------------------------
     def rings(self, fd: int) -> bool:
@@ -130,18 +131,23 @@ class Warm:
     def listen(self, kin: Kin) -> None:
         """What it has said is known; a closed socket is its end, or as good as that."""
         for frame in kin.wire.hear():
-            now = time.monotonic_ns()
-            if frame[0] == "hello":
-                self._greeted(kin, frame[1], min(frame[2], now))
-            elif isinstance(kin, Parent):
-                if frame[0] == "became":
-                    self._became(kin, frame[1], frame[2])
-                self.parents.heard(kin, frame, now)
-            elif frame[0] == "end" and isinstance(kin, Host):
-                self._ended(kin, frame[2], frame[3], now)
+            try:
+                self._heard(kin, frame, time.monotonic_ns())
+            except (IndexError, KeyError, TypeError):  # a test has written to its socket
+                kin.wire.close()
         if not kin.wire.open and self.by_fd.get(kin.wire.fd) is kin:
             del self.by_fd[kin.wire.fd]
             self._silent(kin)
+
+    def _heard(self, kin: Kin, frame: tuple[Any, ...], now: int) -> None:
+        if frame[0] == "hello":
+            self._greeted(kin, int(frame[1]), min(int(frame[2]), now))
+        elif isinstance(kin, Parent):
+            if frame[0] == "became":
+                self._became(kin, frame[1], frame[2])
+            self.parents.heard(kin, frame, now)
+        elif frame[0] == "end" and isinstance(kin, Host):
+            self._ended(kin, frame[2], frame[3], now)
 
     def _greeted(self, kin: Kin, pid: int, at: int) -> None:
         before = self.by_pid.get(pid)
@@ -149,6 +155,9 @@ class Warm:
             self.listen(before)  # it says that it became this one
         known = kin.pid
         kin.pid = pid
+        if isinstance(kin, Host) and kin.asked is not None and kin.asked.problem:
+            kin.note = kin.asked.problem
+            self._ways.say(kin.note)
         self.parents.greeted(kin, time.monotonic_ns())
         if isinstance(kin, Parent):
             self.by_pid[pid] = kin
@@ -210,9 +219,8 @@ class Warm:
         """The process has ended: its last words are heard before its end is believed."""
         kin = self.by_pid.get(pid)
         if kin is None:
-            for parent in [*self.parents.living.values(), *self.parents.leaving]:
-                for awaited in list(parent.awaited):
-                    self.listen(awaited)
+            for unknown in [k for k in self.by_fd.values() if not k.pid]:
+                self.listen(unknown)
             kin = self.by_pid.get(pid)
         if kin is not None:
             self.listen(kin)
@@ -250,7 +258,9 @@ class Warm:
 
     def _lost(self, kin: Kin, reason: str) -> None:
         """It will never say hello: its order is tried again, or started anew."""
-        if kin.lost:
+        if kin.wire.open and not kin.pid:
+            self.listen(kin)  # its hello may have come
+        if kin.lost or kin.pid:
             return
         kin.lost = True
         asked, kin.asked = kin.asked, None

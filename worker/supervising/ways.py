@@ -79,10 +79,14 @@ class Ways:
         if order["warm"].get("start") == "fork":
             self.refuse(key, order, f"start 'fork' was asked for: {reason}")
             return
-        if reason not in self._said and len(self._said) < 100:
-            self._said.add(reason)
-            self._sup.tell("warned", 0, f"started anew instead of forked: {reason}")
+        self.say(f"started anew instead of forked: {reason}")
         self.anew(key, order, f"started anew: {reason}")
+
+    def say(self, text: str) -> None:
+        """It is in the worker's log, once."""
+        if text and text not in self._said and len(self._said) < 100:
+            self._said.add(text)
+            self._sup.tell("warned", 0, text)
 
     def anew(self, key: int, order: dict[str, Any], note: str = "") -> None:
         """The order's own command, if it has one; else the program of its chain is started."""

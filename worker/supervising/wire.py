@@ -67,10 +67,10 @@ class Wire:
 
     def _send(self, data: bytes, fds: tuple[int, ...]) -> int:
         if not fds:
-            return self._socket.send(data, _socket.MSG_NOSIGNAL)
+            return self._socket.send(data)
         packed = b"".join(fd.to_bytes(4, "little") for fd in fds)
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)]
-        return self._socket.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
+        return self._socket.sendmsg([data], rights)
 
     def hear(self) -> list[tuple[Any, ...]]:
         """The frames that have arrived whole; `open` is False after the last one of all."""

@@ -14,7 +14,6 @@ READ_BYTES = 64 * 1024
 FDS_MAX = 64
 ANCILLARY = _socket.CMSG_SPACE(4 * FDS_MAX)
 CLOSE_ON_EXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
-NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
 
 
 class Control:
@@ -52,13 +51,14 @@ class Control:
         taken, self._fds = self._fds[:count], self._fds[count:]
         return taken
 
-    def tell(self, *frame: object) -> None:
-        """The other end has the frame; without anybody there nothing happens."""
+    def tell(self, *frame: object) -> bool:
+        """Whether the other end has the frame."""
         data = marshal.dumps(frame)  # type: ignore[arg-type]
         try:
-            self._socket.sendall(len(data).to_bytes(4, "little") + data, NO_SIGNAL)
-        except OSError:  # the next read says that nobody is there
-            return
+            self._socket.sendall(len(data).to_bytes(4, "little") + data)
+        except OSError:  # nobody is there
+            return False
+        return True
 
     def close(self) -> None:
         """Nothing of the socket is open here, nor anything that came through it unasked for."""

@@ -114,7 +114,9 @@ class Program:
         self.hello()
 
     def hello(self) -> None:
-        self.control.tell("hello", self.pid, time.monotonic_ns())
+        """The other end knows us; an end that has given us up ends this process."""
+        if not self.control.tell("hello", self.pid, time.monotonic_ns()):
+            os._exit(0)
 
     # -- running ----------------------------------------------------------------------------------
     def run(self, key: int, order: dict[str, Any]) -> None:
