@@ -18,7 +18,7 @@ from .live import LiveLines
 from .remarks import Remarks
 from .reports import collect_report, failed_collection, location_of, reports_of, tell_warning
 from .retraction import retract_tests
-from .seen import CaseSeen, Ended, FileLost, FileSeen, OutputSeen, Progress, Seen
+from .seen import CaseSeen, Ended, FileLost, FileSeen, OutputSeen, Progress, Seen, Stopped
 from .turns import Turns
 
 TICK_S = 0.1
@@ -131,7 +131,8 @@ class Feeding:
         self.remarks.collected(seen)
         if seen.file in self._counts:
             return
-        if seen.deselected and self._terminal is not None:
+        quiet = getattr(self.config.option, "lf", False)  # pytest leaves these out without a word
+        if seen.deselected and self._terminal is not None and not quiet:
             self._terminal._add_stats(
                 "deselected", [SimpleNamespace(nodeid=seen.file)] * seen.deselected
             )
@@ -221,8 +222,18 @@ class Feeding:
         self._remember()
         if ended.problem is not None:
             self._raise(ended.problem)
+        if ended.stopped is not None:
+            self._end_as(ended.stopped)
         if ended.missing:
             raise pytest.UsageError(*map(self._not_found, ended.missing))
+
+    def _end_as(self, stopped: Stopped) -> None:
+        """pytest ends here as it was ended on a worker."""
+        if stopped.status == "interrupted":
+            pytest.exit(stopped.message, returncode=stopped.exit_code)
+        if stopped.status == "config":
+            raise pytest.UsageError(stopped.message)
+        pytest.exit(stopped.message, returncode=pytest.ExitCode.INTERNAL_ERROR)
 
     def _not_found(self, name: str) -> str:
         """What pytest says of a node that its file does not have."""

@@ -14,9 +14,9 @@ import msgspec
 
 from ...core import events as e
 from ...core.ids import split_token
-from ...core.model import Cause, Verdict
+from ...core.model import Cause, Output, Verdict
 from ...core.shards import Planner, Shard
-from .seen import CaseSeen, Detail, FileLost, FileSeen, Seen
+from .seen import CaseSeen, Detail, FileLost, FileSeen, Seen, Stopped
 
 HOPELESS = frozenset({Cause.NO_CAPACITY, Cause.CONFIG, Cause.SCHEDULER_BUG, Cause.QUEUE_LIMIT})
 """Causes that would end every other shard of the run in the same way."""
@@ -48,6 +48,10 @@ class Follower:
         """Shards that are over."""
         self.requeued: list[tuple[str, str]] = []
         """(task, cause) of every attempt that was given up and repeated."""
+        self.stopped: Stopped | None = None
+        """How a worker's pytest was ended as a whole, the first time."""
+        self.outputs: list[tuple[str, Output]] = []
+        """(task, where its output is) of attempts that ended, until somebody takes them."""
         self.hopeless = ""
         """Why no shard can be run at all, once one was refused for that."""
         self._tell = tell
@@ -155,11 +159,15 @@ class Follower:
     # -- ends ----------------------------------------------------------------------------------
     def _settled(self, task: str, verdict: Verdict, cause: Cause, token: str | None) -> None:
         end = self._ends.pop(token, None) if token is not None else None
+        if end is not None and end.output is not None and end.output.bytes:
+            self.outputs.append((task, end.output))
         if end is None or not end.value:
             message = end.message if end is not None else ""
             self._lost(task, cause, message or f"its shard ended as {verdict.value}")
             return
         value = _values.decode(end.value)
+        if "ended" in value:
+            self._stop(value["ended"])
         self.missing.update(dict.fromkeys(map(str, value.get("missing") or ())))
         host = str(value.get("host") or "")
         left = (host, self.worker_of(task))
@@ -168,6 +176,13 @@ class Follower:
         else:
             self.hosts.discard(left)
         self._more(task, value)
+
+    def _stop(self, told: dict[str, Any]) -> None:
+        """A test, a plugin or the configuration ended pytest itself on a worker."""
+        message, code = str(told.get("message") or ""), int(told.get("exit_code") or 0)
+        stopped = Stopped(str(told.get("status") or "raised"), message, code)
+        self.stopped = self.stopped or stopped
+        self.hopeless = self.hopeless or message or stopped.status
 
     def _lost(self, task: str, cause: Cause, message: str) -> None:
         self._messages[task] = f"{message} ({cause.value})" if message else cause.value

@@ -6,6 +6,7 @@ Lives in the link's thread. The planner decides; here it is only carried out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from ...core.config import Config, load_config
 from ...core.errors import DtfError
 from ...core.follow import RunView
 from ...core.ids import random_id, to_name
-from ...core.model import Requirement, TaskSpec
+from ...core.model import Output, Requirement, TaskSpec
 from ...core.open_run import OpenRun
 from ...core.pool_process import PoolInUse
 from ...core.run_reader import RunReader
@@ -42,6 +43,8 @@ WALL_MS = 24 * 3_600_000
 QUIET_S = 10.0
 """No fact for so long at the beginning: say what is waited for."""
 SLOTS_MAX = 4096
+LIVE_LATE_S = 0.05
+"""How much later than the end of a shard its live output may come."""
 
 
 class PoolRun:
@@ -58,6 +61,9 @@ class PoolRun:
         self._wake = asyncio.Event()
         self._client: Client | None = None
         self._closing = False
+        self._heard: set[str] = set()
+        """Tasks whose output came live."""
+        self._fetches: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """The run is over and everything was told. Raises `DtfError`."""
@@ -224,9 +230,13 @@ class PoolRun:
         reading = asyncio.ensure_future(self._read(client, follower))
         try:
             await self._keep_submitting(run, spec, common, reading)
+            if self._fetches:
+                await asyncio.wait(self._fetches)
             self._tell_end(follower)
             if not self._closing:
                 await run.seal()
+            if follower.stopped is not None:
+                self.cancel("pytest was ended on a worker", _nothing)
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -253,6 +263,9 @@ class PoolRun:
                 reading.result()
                 return
             await self._submit(run, spec, common)
+            self._show_stored(follower)
+            if follower.stopped is not None:
+                return
             over = follower.settled >= self.shards and (follower.planner.done or follower.hopeless)
             if over and follower.hosts and not closing:
                 closing = True
@@ -305,9 +318,9 @@ class PoolRun:
             raise DtfError(f"the pool refused the run: {view.rejected}")
 
     def _tell_end(self, follower: Follower) -> None:
-        for each in follower.lost_cases():
+        for each in follower.lost_cases() if follower.stopped is None else ():
             self._tell(each)
-        self._tell(Ended(None, tuple(follower.missing)))
+        self._tell(Ended(None, tuple(follower.missing), follower.stopped))
 
     def _listen(self, client: Client, follower: Follower) -> int:
         """Live output of every shard is told as it comes; the subscription's number."""
@@ -318,6 +331,29 @@ class PoolRun:
             for chunk in decode_telemetry(data):
                 if isinstance(chunk, e.OutputChunk):
                     worker = follower.worker_of(task)
+                    self._heard.add(task)
                     self._tell(OutputSeen(task, worker, chunk.text, chunk.last))
 
         return client.connection.nc.listen(subject, heard)
+
+    def _show_stored(self, follower: Follower) -> None:
+        """Output of short shards is not sent live, but read when they have ended."""
+        ended, follower.outputs = follower.outputs, []
+        for task, output in ended if self.link.work.result().live else ():
+            fetch = asyncio.ensure_future(self._fetch(task, follower.worker_of(task), output))
+            self._fetches.add(fetch)
+            fetch.add_done_callback(self._fetches.discard)
+
+    async def _fetch(self, task: str, worker: str, output: Output) -> None:
+        await asyncio.sleep(LIVE_LATE_S)  # the streams of output and of events are not ordered
+        if task in self._heard or self._client is None:
+            return
+        text = output.tail
+        if output.digest is not None and len(text.encode()) < output.bytes:
+            with contextlib.suppress(DtfError):  # then its last lines are all there is
+                text = (await self._client.blobs.get(output.digest)).decode(errors="replace")
+        self._tell(OutputSeen(task, worker, text, True))
+
+
+def _nothing() -> None:
+    """Nobody waits."""

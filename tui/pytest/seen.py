@@ -93,12 +93,22 @@ class Progress(NamedTuple):
     text: str
 
 
+class Stopped(NamedTuple):
+    """A worker's pytest was ended as a whole, and so is ours."""
+
+    status: str
+    """interrupted (a test did it), raised (an internal error), or config (it cannot start)."""
+    message: str
+    exit_code: int
+
+
 class Ended(NamedTuple):
     """Nothing more comes: every case is told. `problem` is what broke the run, if something did."""
 
     problem: BaseException | None
     missing: tuple[str, ...] = ()
     """Node ids from the command line that no worker found."""
+    stopped: Stopped | None = None
 
 
 Seen = CaseSeen | FileSeen | OutputSeen | FileLost | Progress | Ended

@@ -91,6 +91,9 @@ class Shard:
         assert report.end is not None
         if report.end.status != "returned":
             self._queue.clear()  # the session was ended by a test, or cannot run at all
+            end = report.end
+            told = {"status": end.status, "message": end.message, "exit_code": end.exit_code}
+            self._value["ended"] = told
         elif len(report.end.value):
             value = msgspec.json.decode(report.end.value, type=dict[str, Any])
             for key in ("rest", "missing"):
