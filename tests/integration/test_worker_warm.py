@@ -474,7 +474,7 @@ async def test_when_the_supervisor_dies_its_warm_processes_die(bench: Bench) -> 
     heard = bench.start("sleep")
     await until_live(heard, b"asleep")
     warm = bench.warm_processes()
-    assert len(warm) == 3
+    assert len(warm) >= 3, "a parent, a host and an attempt; perhaps some to spare"
     assert bench.processes.pid is not None
     os.kill(bench.processes.pid, signal.SIGKILL)
     async with asyncio.timeout(LIMIT_S):
@@ -513,7 +513,7 @@ def test_kill_minus_nine_of_the_agent_kills_every_warm_process(tmp_path: Path) -
     assert agent.stdout is not None
     with agent:
         pids = [int(word) for word in agent.stdout.readline().split()]
-        assert len(pids) == 3
+        assert len(pids) >= 3
         agent.kill()
     for pid in pids:
         asyncio.run(gone(pid))

@@ -6,11 +6,13 @@ age.
 from __future__ import annotations
 
 import os
+import signal
 import time
 
+from .kin import may_keep
 from .running import Running
 from .spawn import MARKER
-from .table import Process, below, process_table, read_small
+from .table import Process, below, kill_quietly, process_table, read_small
 
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
 if TYPE_CHECKING:
@@ -86,8 +88,15 @@ class Family:
         say is left alone as long as an attempt runs that is older than it.
         """
         owner = self.owner(orphan)
-        if self._warm.may_keep(owner, orphan.started):
+        if may_keep(self._warm.by_fd.values(), owner, orphan.started):
             return True
         if owner is not None:
             return owner in self._attempts
         return any(a.began_ticks <= orphan.started for a in self._attempts.values())
+
+    def kill_session(self, leader: int) -> None:
+        """What an idle host of this pid has left behind is killed; its orphans are swept up."""
+        kill_quietly(-leader, signal.SIGKILL)
+        table = self.table()
+        for pid in below(table, {p.pid for p in table.values() if p.session == leader}):
+            kill_quietly(pid, signal.SIGKILL)

@@ -16,6 +16,7 @@ from .wire import Wire
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
 if TYPE_CHECKING:
     import select
+    from collections.abc import Iterable
     from typing import Any
 
     from .running import Running
@@ -135,3 +136,17 @@ class Host(Kin):
             and self.wire.open
             and not self.leaving
         )
+
+
+def may_keep(kins: Iterable[Kin], owner: int | None, started: int) -> bool:
+    """Whether an orphan may be a process of a host, or one that has not said hello yet."""
+    for kin in kins:
+        if isinstance(kin, Host) and owner is not None and owner in kin.keys:
+            return True
+        if (
+            owner is None
+            and kin.ticks <= started
+            and (kin.asked or (isinstance(kin, Host) and kin.name))
+        ):
+            return True
+    return False

@@ -332,14 +332,6 @@ class Supervisor:
         while waiting := self.lines.next(slot):
             self.start(*waiting)
 
-    def kill_left(self, group: int) -> None:
-        """What an idle process of the group has left behind is killed; orphans by the sweep."""
-        kill_quietly(-group, signal.SIGKILL)
-        table = self.family.table()
-        for pid in below(table, {p.pid for p in table.values() if p.session == group}):
-            kill_quietly(pid, signal.SIGKILL)
-        self.sweep_at = time.monotonic_ns()
-
     def sweep(self, now: int) -> None:
         """Orphans of attempts that are over are killed; looked at again until there is none."""
         self.sweep_at = NEVER

@@ -239,7 +239,8 @@ class Warm:
             return
         if not host.order:
             return
-        self.sup.kill_left(pid)
+        self.sup.family.kill_session(pid)
+        self.sup.sweep_at = time.monotonic_ns()
         if host.next is not None:
             (key, order), host.next = host.next, None
             self.sup.lines.holders.pop(host.slot, None)
@@ -342,16 +343,3 @@ class Warm:
             self.drop(host)
         elif host.attempt is None:
             self._retire(host)
-
-    def may_keep(self, owner: int | None, started: int) -> bool:
-        """Whether an orphan may be a process of a host, or one that has not said hello yet."""
-        for kin in self.by_fd.values():
-            if isinstance(kin, Host) and owner is not None and owner in kin.keys:
-                return True
-            if (
-                owner is None
-                and kin.ticks <= started
-                and (kin.asked or (isinstance(kin, Host) and kin.name))
-            ):
-                return True
-        return False
