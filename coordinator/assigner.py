@@ -59,6 +59,8 @@ class Assigner:
         self._count = 0
         self.unread: set[str] = set()
         """Tokens given out and not read back: a second copy of an assignment says nothing (L4)."""
+        self.again: set[tuple[str, str]] = set()
+        """(run, task) of tasks given out again and not read back."""
 
     # -- workers -----------------------------------------------------------------------------------
     def seat(self, worker: Worker) -> None:
@@ -175,11 +177,14 @@ class Assigner:
         count, nonce, events = self._count, self.pool.nonce, letter.events
         unread = self.unread
         params = ABSENT
+        given = 0
         for index in indexes:
             name = f"{group}-{index}"
-            active = None if fresh else run.tasks.get(name)
-            attempt = active.tries + 1 if active is not None else 1
+            attempt = 1 if fresh else self._next_attempt(run, name)
+            if not attempt:
+                continue
             count += 1
+            given += 1
             token = f"{name}.{attempt}.{term}.{nonce}{count:x}"
             if items is not None or axes is not None:
                 params = task_params(items, axes, index)
@@ -198,7 +203,19 @@ class Assigner:
             unread.add(token)
             events.append(event)
         self._count = count
-        return len(indexes)
+        if spec is not None:  # nothing was given, so it does not travel
+            desk.known.discard((run.id, group))
+        return given
+
+    def _next_attempt(self, run: Run, name: str) -> int:
+        """The number of the next attempt of a task that came back, which now is given out; 0 when
+        it does not wait: it came back twice, from an attempt kept open and from its replacement.
+        """
+        task = run.tasks.get(name)
+        if (run.id, name) in self.again or (task is not None and not task.waiting):
+            return 0
+        self.again.add((run.id, name))
+        return task.tries + 1 if task is not None else 1
 
     def _spec_for(
         self, desk: Desk, run: Run, submitted: e.TasksSubmitted, letter: Letter
@@ -218,7 +235,7 @@ class Assigner:
         """
         if event.token not in self.unread:
             return
-        self.unread.remove(event.token)
+        self.read(event)
         desk = self.desks.get(worker)
         if desk is not None:
             desk.release(event.token)
@@ -226,6 +243,12 @@ class Assigner:
         found = run.find(event.token[: event.token.index(".")]) if run is not None else None
         if run is not None and found is not None:
             self.queue.put_back(run, found[0], found[1])
+
+    def read(self, event: e.TaskAssigned) -> None:
+        """Our assignment was read back, whether it counts or not."""
+        self.unread.discard(event.token)
+        if self.again:
+            self.again.discard((event.run, event.token.partition(".")[0]))
 
     def in_flight(self, run: str, task: str) -> bool:
         """Whether an assignment of the task was sent and is not over."""

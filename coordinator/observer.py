@@ -204,13 +204,12 @@ class Observer:
     def _observe_assignments(
         self, worker: str, events: Sequence[object], voids: Sequence[str]
     ) -> None:
-        unread = self.work.unread
         for event, void in zip(events, voids, strict=False):
             if isinstance(event, e.TaskAssigned):
                 if void:
                     self.work.undo(worker, event)
                     continue
-                unread.discard(event.token)
+                self.work.read(event)
                 if (run := self.pool.runs.get(event.run)) is not None and (
                     run.cancel_at or run.cancel_tasks
                 ):

@@ -466,3 +466,21 @@ def test_a_run_cancelled_before_its_last_part_came_is_not_run(world: World) -> N
     assert not world.held["w"]
     assert world.pool.runs[rid].settled == "cancelled"
     assert world.pool.runs[rid].counts == {"cancelled": 9}
+
+
+def test_a_task_that_comes_back_from_two_attempts_is_given_out_once(world: World) -> None:
+    """One was kept open when the task was put back, and then failed while the task waited."""
+    world.join("w")
+    spec = TaskSpec(command=["x"], retries=3)
+    rid = world.submit("k", {"spec": spec})
+    world.settle()
+    token = world.held["w"][0].token
+    world.append("pool", [e.DrainRequested(worker="w", reason="hot")])
+    kept = e.TaskRequeued(term=1, token=token, cause=Cause.WORKER_LOST, keep_open=True)
+    world.append(f"ruling.{rid}", [kept])
+    world.finish("w", 1, verdict=Verdict.FAILED, cause=Cause.TEST)
+    world.settle()
+    world.join("v", "i2", cpu_milli=5000)
+    world.settle()
+    assert [a.token.split(".")[1] for a in world.held["v"]] == ["2"]
+    assert len(world.pool.open) == 1
