@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 REQUIREMENTS := $(wildcard examples/requirements*.txt)
 
-.PHONY: help demo test suites check lint types imports reference bench docs clean
+.PHONY: help demo test suites check lint types imports reference bench sim mutants docs clean
 
 help:
 	@echo "make demo    run real models on this machine; ends with a matrix people can read"
@@ -22,6 +22,7 @@ help:
 	@echo "make suites  the suites of other packages under plain pytest and pytest --dtf, case by case"
 	@echo "make check   lint, formatting, types, import contracts, generated reference"
 	@echo "make bench   measure the performance bars, print a table, write benchmarks/out/latest.json"
+	@echo "make sim     simulate pools and faults, SEEDS=500 worlds; make mutants: break each rule, catch each"
 	@echo "make docs    write the generated reference again"
 	@echo "make clean   remove .venv and everything built"
 
@@ -53,6 +54,12 @@ reference: $(READY)
 
 bench: $(EXAMPLES)
 	$(BIN)/python -m dtf.benchmarks $(ARGS)
+
+sim: $(READY)
+	$(BIN)/python -m dtf.tests.sim --seeds $(or $(SEEDS),500) $(ARGS)
+
+mutants: $(READY)
+	$(BIN)/python -m dtf.tests.sim --mutants --seeds $(or $(SEEDS),500) $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py
