@@ -115,6 +115,10 @@ class Planner:
         """Nothing is outstanding and nothing is left to deal."""
         return not self._out and not self._ready
 
+    def wants_all(self, file: str) -> bool:
+        """Whether every case of the file is to be run, not only some that were asked for."""
+        return self._files[file].asked is None
+
     def start(self) -> list[Shard]:
         """The first shards, in the order they should run. Call once."""
         return self._deal()

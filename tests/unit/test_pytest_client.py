@@ -276,6 +276,21 @@ def test_what_a_lost_worker_had_is_dealt_again() -> None:
 def test_collected_files_are_told_with_their_worker() -> None:
     world = World(["a.py"])
     token = attempt_token("s0-0", 1, 1, "n")
-    collected = e.CasesCollected(token=token, n=0, file="a.py", selected=2, ids=["a.py::x"])
+    for n, case in enumerate(("a.py::x", "a.py::y")):
+        part = e.CasesCollected(token=token, n=n, file="a.py", selected=2, ids=[case])
+        world.follower.on_attempt("w1", part)
+    assert world.told == [FileSeen("a.py", 2, 0, "", ("a.py::x", "a.py::y"), "w1")]
+
+
+def test_a_collected_case_that_nobody_reports_is_told_as_lost() -> None:
+    world = World(["a.py"])
+    token = attempt_token("s0-0", 1, 1, "n")
+    ids = ["a.py::x", "a.py::y"]
+    collected = e.CasesCollected(token=token, n=0, file="a.py", selected=2, ids=ids)
     world.follower.on_attempt("w1", collected)
-    assert world.told == [FileSeen("a.py", 2, 0, "", ("a.py::x",), "w1")]
+    world.attempt("w1", "s0-0", passed("a.py::x"))
+    world.settle("s0-0", token, b'{"rest":[]}')
+    assert world.planner.done
+    assert [(each.file, each.ids) for each in world.follower.lost_cases()] == [
+        ("a.py", ("a.py::y",))
+    ]

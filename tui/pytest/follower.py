@@ -58,6 +58,9 @@ class Follower:
         self._open: dict[str, tuple[int, tuple[str, ...]] | None] = dict.fromkeys(files)
         """Files that are not complete: cases left and all ids, once it was collected."""
         self._ends: dict[str, e.AttemptFinished] = {}
+        self._left_out = False
+        self._parts: dict[tuple[str, str], list[str]] = {}
+        """Ids of a file that came so far, by (token, file): many of them take several events."""
         self._worker_of: dict[str, str] = {}
         self._verdicts: dict[str, str] = {}
         self._shards_of: dict[str, set[str]] = {}
@@ -99,13 +102,22 @@ class Follower:
         elif isinstance(event, e.TaskRequeued):
             self.requeued.append((_task(event.token), event.cause.value))
 
+    @property
+    def cut_short(self) -> bool:
+        """A worker stopped on purpose: what it left out is no loss."""
+        return self._left_out or self.stopped is not None
+
     def lost_cases(self) -> list[FileLost]:
-        """What never gave a result, with the last reason known."""
-        reason = self.hopeless or next(reversed(self._messages.values()), "no worker ran it")
+        """What never gave a result, with the last reason known; call when nothing more comes.
+
+        Counted anew from what was collected: whatever the reason, no case is missed in silence.
+        """
+        reason = self.hopeless or next(reversed(self._messages.values()), "no worker told its end")
         lost = dict(self.planner.lost)
-        for file, known in self._open.items() if self.hopeless else ():
-            ids = known[1] if known is not None else ()
-            lost[file] = [each for each in ids if each not in self._verdicts]
+        for file, known in self._open.items():
+            if self.hopeless or (file not in lost and self.planner.wants_all(file)):
+                ids = known[1] if known is not None else ()
+                lost[file] = [each for each in ids if each not in self._verdicts]
         return [FileLost(file, tuple(ids), reason) for file, ids in lost.items()]
 
     # -- cases ---------------------------------------------------------------------------------
@@ -145,15 +157,18 @@ class Follower:
                 del self._open[file]
 
     def _collected(self, worker: str, task: str, event: e.CasesCollected) -> None:
+        ids = self._parts.setdefault((event.token, event.file), [])
+        ids += event.ids
+        if 0 < len(ids) < event.selected:
+            return  # the others come in the events that follow
+        del self._parts[event.token, event.file]
         if event.file in self._open and self._open[event.file] is None:
-            self._open[event.file] = (event.selected, tuple(event.ids))
+            self._open[event.file] = (event.selected, tuple(ids))
             if not event.selected:
                 del self._open[event.file]
-        self.planner.on_collected(task, event.file, event.ids, event.selected, scoped=event.scoped)
+        self.planner.on_collected(task, event.file, ids, event.selected, scoped=event.scoped)
         self._tell(
-            FileSeen(
-                event.file, event.selected, event.deselected, event.digest, tuple(event.ids), worker
-            )
+            FileSeen(event.file, event.selected, event.deselected, event.digest, tuple(ids), worker)
         )
 
     # -- ends ----------------------------------------------------------------------------------
@@ -166,6 +181,7 @@ class Follower:
             self._lost(task, cause, message or f"its shard ended as {verdict.value}")
             return
         value = _values.decode(end.value)
+        self._left_out = self._left_out or bool(value.get("stopped"))
         if "ended" in value:
             self._stop(value["ended"])
         self.missing.update(dict.fromkeys(map(str, value.get("missing") or ())))

@@ -318,7 +318,7 @@ class PoolRun:
             raise DtfError(f"the pool refused the run: {view.rejected}")
 
     def _tell_end(self, follower: Follower) -> None:
-        for each in follower.lost_cases() if follower.stopped is None else ():
+        for each in () if self._closing or follower.cut_short else follower.lost_cases():
             self._tell(each)
         self._tell(Ended(None, tuple(follower.missing), follower.stopped))
 
