@@ -17,6 +17,7 @@ from suites.outcomes import Outcome, command, differences, environment, run_pyte
 LIMIT_S = 120.0
 """Only a broken program takes so long."""
 DTF = ("--dtf",)
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 class Pair:
@@ -35,15 +36,19 @@ class Pair:
     def run(self, *options: str, dtf: bool, limit_s: float = LIMIT_S) -> Outcome:
         """One run in the directory as it is."""
         more, env = (DTF, self.pool) if dtf else ((), {})
-        env = {**env, "HOME": str(self.base)}
-        words = [*self._quiet(), *options, *more]
+        env = {**env, **ALONE, "HOME": str(self.base)}
+        words = [*self._plugins(), *options, *more]
         return run_pytest(self.directory, words, env, self.base / "out.xml", limit_s)
 
-    def _quiet(self) -> list[str]:
-        """pytest-asyncio warns in every suite that does not configure it; those do without it."""
+    def _plugins(self) -> list[str]:
+        """dtf's own plugin, and pytest-asyncio where the suite configures it (it warns elsewhere).
+
+        Whatever else is installed here would double the time of a small suite.
+        """
         ini = self.directory / "pytest.ini"
         told = ini.exists() and "asyncio" in ini.read_text()
-        return [] if told else ["-p", "no:asyncio"]
+        names = ["dtf.pytest_plugin", *(["pytest_asyncio.plugin"] if told else [])]
+        return [word for name in names for word in ("-p", name)]
 
     def plain(self, files: Files, *options: str) -> Outcome:
         """Plain pytest on a fresh directory."""
@@ -80,9 +85,9 @@ class Pair:
         """`pytest --dtf` runs on a fresh directory."""
         self.fresh(files)
         return subprocess.Popen(
-            command([*self._quiet(), *options, *DTF], self.base / "out.xml"),
+            command([*self._plugins(), *options, *DTF], self.base / "out.xml"),
             cwd=self.directory,
-            env=environment({**self.pool, "HOME": str(self.base)}),
+            env=environment({**self.pool, **ALONE, "HOME": str(self.base)}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
