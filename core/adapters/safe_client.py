@@ -13,11 +13,15 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from nats.aio.client import Client
-from nats.aio.subscription import Subscription
-from nats.errors import Error
+from .deferred import defer
 
-from .fast_parser import FastParser
+defer("nats", "js")
+
+from nats.aio.client import Client  # noqa: E402
+from nats.aio.subscription import Subscription  # noqa: E402
+from nats.errors import Error  # noqa: E402
+
+from .fast_parser import FastParser  # noqa: E402
 
 __all__ = ["Error", "Handler", "SafeClient"]
 

@@ -9,7 +9,7 @@ import time
 from .channel import NEVER
 from .kin import Host
 from .lines import Lines
-from .parents import Parents
+from .parents import PARENTS_MAX, Parents
 from .running import MS
 
 TYPE_CHECKING = False  # importing typing would cost 2 MiB here
@@ -26,11 +26,20 @@ class WarmUp:
         self._parents = parents
         self._lines = lines
         self._plans: dict[int, tuple[int, dict[str, Any]]] = {}
+        self._files: dict[str, dict[str, None]] = {}
+        """What was run below a parent, by its id: the next run may want all of it here."""
 
     def plan(self, host: Host) -> None:
         """The parent of what the host ran is there soon, with the files it ran collected."""
-        if host.order["warm"].get("start") != "spawn":
-            self._plans[host.slot] = time.monotonic_ns() + AFTER_NS, host.order
+        warm = host.order["warm"]
+        if warm.get("start") == "spawn":
+            return
+        self._plans[host.slot] = time.monotonic_ns() + AFTER_NS, host.order
+        files = self._files.pop(warm["chain"][-1]["id"], {})
+        files.update(dict.fromkeys(file_names(warm["work"])))
+        self._files[warm["chain"][-1]["id"]] = files  # the newest last
+        while len(self._files) > PARENTS_MAX:
+            del self._files[next(iter(self._files))]
 
     def cancel(self, slot: int) -> None:
         """The slot has work."""
@@ -47,8 +56,9 @@ class WarmUp:
             if now >= at:
                 del self._plans[slot]
                 if slot not in self._lines.holders:
-                    warm = order["warm"]
-                    self._parents.warm_up(warm["chain"], file_names(warm["work"]), now)
+                    chain = order["warm"]["chain"]
+                    files = list(self._files.get(chain[-1]["id"], ()))
+                    self._parents.warm_up(chain, files, now)
 
 
 def file_names(work: dict[str, Any]) -> list[str]:
