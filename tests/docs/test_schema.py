@@ -77,6 +77,7 @@ SAMPLES: list[e.Event] = [
         term=1, run="r", token=TOKEN, incarnation="i1", spec=SPEC, params=Raw(b'{"b": 1}')
     ),
     e.AttemptRevoked(term=1, run="r", token=TOKEN, mode="steal"),
+    e.CasesCollected(token=TOKEN, n=2, file="test_a.py", selected=1, ids=["test_a.py::x"]),
     e.WorkerLost(term=1, incarnation="i1"),
     e.TaskRequeued(term=1, token=TOKEN, cause=Cause.WORKER_LOST, delay_ms=10),
     e.TaskSettled(term=1, task="ops-0", verdict=Verdict.PASSED, token=TOKEN, at=(9, 0)),

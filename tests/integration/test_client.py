@@ -260,7 +260,9 @@ async def test_cancel_lands_or_says_why_not(
     state = fold.pool.runs[run]
     assert state.cancel_at
     assert "g-1" in state.cancel_tasks
-    await leader.end(run, "cancelled", passed=1)
+    await leader.finish(run, "g-1")
+    await leader.finish(run, "g-2")
+    await leader.end(run, "cancelled", passed=3)
     with pytest.raises(NotFound, match="over already"):
         await client.cancel(run)
 
