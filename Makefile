@@ -78,7 +78,7 @@ $(READY): pyproject.toml
 	@$(PIP) install --editable '.[dev]'
 	@site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	  rm -f "$$site"/__editable__*dtf* "$$site"/__pycache__/__editable__*dtf* && \
-	  mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/dtf && echo ../../../src > "$$site/dtf-src.pth"
+	  rm -rf *.egg-info && mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/dtf && echo ../../../src > "$$site/dtf-src.pth"
 	@touch $@
 
 $(EXAMPLES): $(READY) $(REQUIREMENTS)
