@@ -69,6 +69,7 @@ class PytestAttempt(Isolated):
             "args": spec.args,
             "isolation": spec.isolation,
             "hardware": spec.require.hardware,
+            "memory_bytes": spec.require.memory_bytes,
             "host": host,
             **work.params,
         }

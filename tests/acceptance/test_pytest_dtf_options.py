@@ -241,3 +241,22 @@ def test_a_second_interrupt_leaves_at_once(pair: Pair) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=LIMIT_S)
     assert process.returncode != 0
+
+
+def test_a_case_that_asks_for_a_device_nobody_has_is_never_passed_elsewhere(pair: Pair) -> None:
+    files = {
+        "pytest.ini": "[pytest]\n",
+        "test_a.py": (
+            "import os\nimport pytest\n\nHERE = os.getpid()\n\n\ndef test_plain():\n    pass\n\n\n"
+            "@pytest.mark.dtf(hardware='cuda')\ndef test_cuda():\n    pass\n\n\n"
+            "@pytest.mark.dtf(memory='32Mi')\ndef test_memory():\n    pass\n\n\n"
+            "@pytest.mark.dtf(isolation='case')\ndef test_alone():\n"
+            "    os.environ['LEFT'] = '1'\n\n\n"
+            "def test_after():\n    assert 'LEFT' not in os.environ\n"
+        ),
+    }
+    other = pair.dtf(files)
+    assert other.exit_code == 1
+    assert other.totals == {"passed": 4, "error": 1}
+    assert "asks for cuda" in other.out
+    assert "no_capacity" in other.out

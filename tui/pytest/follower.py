@@ -25,6 +25,20 @@ _details = msgspec.json.Decoder(Detail)
 _values = msgspec.json.Decoder(dict[str, Any])
 
 
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Cases of a file whose markers ask for other workers than their shard had."""
+
+    path: str
+    hardware: str
+    memory_bytes: int
+    ids: list[str]
+
+    @property
+    def words(self) -> str:
+        """What they ask for."""
+        return self.hardware + (f", {self.memory_bytes:,} bytes" if self.memory_bytes else "")
+
+
 def _task(token: str) -> str:
     named = split_token(token)
     return named[0] if named else ""
@@ -59,6 +73,10 @@ class Follower:
         """Files that are not complete: cases left and all ids, once it was collected."""
         self._ends: dict[str, e.AttemptFinished] = {}
         self._left_out = False
+        self.elsewhere: list[Elsewhere] = []
+        """Cases that ask for other workers than the shards of this run, to be submitted."""
+        self._pinned: dict[str, Elsewhere] = {}
+        """Tasks made of those."""
         self._parts: dict[tuple[str, str], list[str]] = {}
         """Ids of a file that came so far, by (token, file): many of them take several events."""
         self._worker_of: dict[str, str] = {}
@@ -75,6 +93,11 @@ class Follower:
             self.planner.bind(shard, task)
         if task in self._early:
             self._more(task, self._early.pop(task))
+
+    def bind_elsewhere(self, asked: Elsewhere, task: str) -> None:
+        """The task runs cases that asked for other workers."""
+        self._pinned[task] = asked
+        self.bind(None, task)
 
     def worker_of(self, task: str) -> str:
         """The worker that has the task, or had it last; "" while nobody said so."""
@@ -185,6 +208,7 @@ class Follower:
         if "ended" in value:
             self._stop(value["ended"])
         self.missing.update(dict.fromkeys(map(str, value.get("missing") or ())))
+        self.elsewhere += [msgspec.convert(each, Elsewhere) for each in value.get("elsewhere", ())]
         host = str(value.get("host") or "")
         left = (host, self.worker_of(task))
         if host and value.get("open"):
@@ -202,9 +226,21 @@ class Follower:
 
     def _lost(self, task: str, cause: Cause, message: str) -> None:
         self._messages[task] = f"{message} ({cause.value})" if message else cause.value
-        if cause in HOPELESS or cause is Cause.CANCELLED:
+        asked = self._pinned.get(task)
+        if asked is not None:
+            self._nowhere(asked, self._messages[task])
+        elif cause in HOPELESS or cause is Cause.CANCELLED:
             self.hopeless = self.hopeless or self._messages[task]
         self._more(task, None)
+
+    def _nowhere(self, asked: Elsewhere, message: str) -> None:
+        """No worker could run these cases: errors that say what they asked for."""
+        left = [each for each in asked.ids if each not in self._verdicts]
+        for each in left:
+            self._verdicts[each] = "error"
+            self._count(asked.path, each)
+        if left:
+            self._tell(FileLost(asked.path, tuple(left), f"asks for {asked.words}: {message}"))
 
     def _more(self, task: str, value: dict[str, Any] | None) -> None:
         """The task is over; told before its submission was acknowledged, it waits for that."""

@@ -266,7 +266,8 @@ class PoolRun:
             self._show_stored(follower)
             if follower.stopped is not None:
                 return
-            over = follower.settled >= self.shards and (follower.planner.done or follower.hopeless)
+            planned = follower.planner.done and not follower.elsewhere
+            over = follower.settled >= self.shards and (planned or follower.hopeless)
             if over and follower.hosts and not closing:
                 closing = True
                 await self._close_hosts(run, spec, common, follower)
@@ -283,6 +284,14 @@ class PoolRun:
             tasks = await run.add(spec, [self._params(each.params, common) for each in shards])
             for shard, task in zip(shards, tasks, strict=True):
                 follower.bind(shard, task)
+        while follower.elsewhere:
+            asked = follower.elsewhere.pop()
+            self.shards += 1
+            require = Requirement(hardware=asked.hardware, memory_bytes=asked.memory_bytes)
+            there = msgspec.structs.replace(spec, require=require)
+            files = [{"path": asked.path, "ids": asked.ids}]
+            (task,) = await run.add(there, [self._params({"files": files}, common)])
+            follower.bind_elsewhere(asked, task)
 
     def _params(self, shard: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
         """The parameters of one task; ids are wanted where a part of a file was asked for."""

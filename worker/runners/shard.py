@@ -96,8 +96,9 @@ class Shard:
             self._value["ended"] = told
         elif len(report.end.value):
             value = msgspec.json.decode(report.end.value, type=dict[str, Any])
-            for key in ("rest", "missing"):
-                value[key] = [*self._value.get(key, ()), *value.get(key, ())]
+            for key in ("rest", "missing", "elsewhere"):
+                if key != "elsewhere" or key in value or key in self._value:
+                    value[key] = [*self._value.get(key, ()), *value.get(key, ())]
             self._value.update(value)
         self._next()
 

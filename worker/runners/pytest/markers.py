@@ -40,6 +40,39 @@ WORDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def needs_of(item: Any) -> tuple[str, int]:
+    """(hardware class, bytes of memory) a case asks for; ("", 0) for what it does not say."""
+    if item.get_closest_marker("dtf") is None:
+        return "", 0
+    hardware, memory = "", 0
+    for marker in item.iter_markers("dtf"):  # the closest one that says it
+        hardware = hardware or str(marker.kwargs.get("hardware") or "")
+        memory = memory or _bytes(marker.kwargs.get("memory") or 0)
+    return hardware, memory
+
+
+def wants_a_process(item: Any) -> bool:
+    """Whether a case asks for a process of its own."""
+    if item.get_closest_marker("dtf") is None:
+        return False
+    said = (marker.kwargs.get("isolation") for marker in item.iter_markers("dtf"))
+    return next(filter(None, said), "") == "case"
+
+
+def _bytes(value: Any) -> int:
+    if not isinstance(value, str):
+        return int(value)
+    text = value.rstrip("B").strip().lower()
+    units = _BINARY if text.endswith("i") else _UNITS
+    text = text.removesuffix("i")
+    unit = text[-1] if text[-1:] in units and text[-1:] else ""
+    return int(float(text.removesuffix(unit)) * units.get(unit, 1))
+
+
 def problem_of(item: Any) -> str:
     """What is wrong with the markers of a case; "" when nothing is."""
     for marker in item.iter_markers("dtf"):

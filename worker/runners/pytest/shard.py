@@ -16,6 +16,7 @@ from .cases import CaseKey, case_line, collect_line
 from .host import Host
 from .isolating import can_clone, run_in_clone
 from .limits import Limits, marker_words
+from .markers import needs_of, wants_a_process
 from .retrying import Retry
 from .splitting import NAMED_BYTES_MAX, may_stop, part_of, rest_told, scoped
 from .surroundings import flush_streams
@@ -50,6 +51,8 @@ class Shard:
         self.limits = Limits(host, report, work.get("timeout_s"))
         self.rest: list[CaseKey] = []
         self.missing: list[str] = []
+        self.elsewhere: dict[tuple[str, str, int], list[str]] = {}
+        """Cases for other workers: (file, hardware, memory) -> ids."""
         self.value: dict[str, Any] = {}
         self.files_of: dict[int, str] = {}
         self.warnings_of: dict[int, list[dict[str, Any]]] = {}
@@ -90,9 +93,24 @@ class Shard:
         if pairs and found.warnings and not found.failures:
             self.warnings_of[id(pairs[0][0])] = found.warnings
         keys = [CaseKey(item, wired) for item, wired in self._chosen(pairs, entry)]
+        keys = [key for key in keys if not self._belongs_elsewhere(path, key)]
         for key in keys:
             self.files_of[id(key.item)] = path
         return keys
+
+    def _belongs_elsewhere(self, path: str, key: CaseKey) -> bool:
+        """Whether the case asks for other hardware, or more memory, than this shard was given.
+
+        It then goes back: what ran on the wrong device would prove nothing.
+        """
+        hardware, memory = needs_of(key.item)
+        given = str(self.work.get("hardware") or "")
+        least = int(self.work.get("memory_bytes") or 0)
+        if (not hardware or not given or hardware == given) and memory <= least:
+            return False
+        needs = (path, hardware or given, max(memory, least))
+        self.elsewhere.setdefault(needs, []).append(key.id)
+        return True
 
     def _failures(self, path: str, found: Any) -> bytes:
         """The lines of what could not be collected, or skipped itself as a whole."""
@@ -153,7 +171,7 @@ class Shard:
         began = time.perf_counter()
         for index, key in enumerate(queue):
             following = queue[index + 1].item if index + 1 < len(queue) else last
-            if cloned:
+            if cloned or (wants_a_process(key.item) and can_clone()):
                 self._write_held(key)
                 run_in_clone(self, key)
             else:
@@ -307,6 +325,11 @@ class Shard:
             "host": str(self.work.get("host") or self.work.get("close") or ""),
             "open": is_open,
         }
+        if self.elsewhere:
+            value["elsewhere"] = [
+                {"path": path, "hardware": hardware, "memory_bytes": memory, "ids": ids}
+                for (path, hardware, memory), ids in self.elsewhere.items()
+            ]
         return value | self.value
 
 
