@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _SPLIT_HELP = (
     "What stays together on one worker process. auto: files, slow ones split where no fixture of "
     "module, class or package scope is in use; case: nothing, every test alone; file or module: "
-    "each file, so module fixtures are set up once; class: each class; group: tests of one "
-    "dtf(group=...) or one file; shard: a few large shards of whole files. Session and package "
-    "fixtures are set up once in each worker process."
+    "each file, so module fixtures are set up once; class: each class; group and "
+    "shard: each file, for now. Session and package fixtures are set up once in each worker "
+    "process."
 )
 _ISOLATION_HELP = (
     "How often a fresh process is used. none: the shards of one worker share one, as in plain "
