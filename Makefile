@@ -30,7 +30,7 @@ demo: $(EXAMPLES)
 	$(BIN)/dtf demo
 
 test: $(EXAMPLES) $(SUITES)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 suites: $(EXAMPLES)
 	PYTHONPATH=tests $(BIN)/python -m suites $(ARGS)
