@@ -79,7 +79,8 @@ class Observer:
 
     def _schedule_parts(self, run: Run, judged: Judged, now: float) -> None:
         """What the message adds to a streamed run waits; more may follow."""
-        landed = [e for e, void in zip(judged.events, judged.voids, strict=False) if not void]
+        pairs = zip(judged.events, judged.voids, strict=False)
+        landed = [event for event, void in pairs if not void]
         if any(isinstance(event, e.RunSubmitted) for event in landed):
             self._schedule_run(run, now)  # parts that came before it are scheduled with it
             return

@@ -260,3 +260,28 @@ def test_a_case_that_asks_for_a_device_nobody_has_is_never_passed_elsewhere(pair
     assert other.totals == {"passed": 4, "error": 1}
     assert "asks for cuda" in other.out
     assert "no_capacity" in other.out
+
+
+def test_a_session_that_ends_with_a_hook_ends_in_the_process_it_began_in(pair: Pair) -> None:
+    hook = (
+        "def pytest_{0}({1}):\n    with open(LOG, 'a') as log:\n"
+        "        log.write(f'{0} {{os.getpid()}}\\n')\n\n\n"
+    )
+    files = {
+        "pytest.ini": "[pytest]\n",
+        "conftest.py": (
+            "import os\nfrom pathlib import Path\n\nLOG = Path(__file__).with_name('log')\n\n\n"
+            + hook.format("configure", "config")
+            + hook.format("sessionfinish", "session")
+        ),
+        "test_a.py": passing(2),
+        "test_b.py": passing(2),
+    }
+    assert pair.dtf(files, "--dtf-isolation=shard").exit_code == 0
+
+    def told(word: str) -> set[str]:
+        log = (pair.directory / "log").read_text().splitlines()
+        return {line.split()[1] for line in log if line.startswith(word)}
+
+    until(lambda: len(told("sessionfinish")) > 1, "a worker's session has finished, too")
+    assert told("sessionfinish") <= told("configure")

@@ -73,7 +73,7 @@ class Program:
         """Clones serve the descriptors that came with the frame, or this process does."""
         fds = self.control.take(2 * len(serials))
         ends = list(zip(fds[::2], fds[1::2], strict=True))
-        reason = unforkable()
+        reason = unforkable() or self.work.forbids_clones()
         if reason:
             self.control.tell("became", serials[0], reason)
             for fd in fds[2:]:

@@ -93,6 +93,12 @@ class Work:
             return "".join(traceback.format_exception(error))
         return ""
 
+    def forbids_clones(self) -> str:
+        """Why what was prepared must not be cloned, or "": a session that ends once, say."""
+        if self._kind != "pytest" or self.problem or self._state is None:
+            return ""
+        return str(runner(self._kind).forbids_clones(self._state))
+
     def run(self, order: dict[str, Any]) -> int:
         """The exit status of the work."""
         if self.problem:
